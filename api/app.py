@@ -1,0 +1,96 @@
+"""The application: routes, middleware, and what lives as long as the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from api import errors, openapi
+from api.access import LoopbackOnly, Tokens
+from api.deps import Context
+from api.readiness import Readiness
+from api.routes import exchange, jobs, namespaces, system
+from api.supervision import Supervisor
+from catchment import __version__
+from catchment.jobs.supervise import Launcher
+from catchment.settings import Settings
+from catchment.store import open_store
+
+
+def create_app(settings: Settings | None = None, launcher: Launcher | None = None) -> FastAPI:
+    """The API over the store that the settings name.
+
+    Args:
+        settings: read from the environment when left out.
+        launcher: makes flow runs; Prefect's when left out.
+    """
+    settings = settings or Settings()
+    app = FastAPI(
+        title="Catchment",
+        version=__version__,
+        summary="Federated learning jobs, and the exchange that sites dial out to.",
+        lifespan=_lifespan(settings, launcher),
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+        separate_input_output_schemas=False,
+    )
+    if settings.auth == "loopback":
+        app.add_middleware(LoopbackOnly)
+    app.add_middleware(errors.LastResort)
+    errors.install(app)
+    for part in (jobs, namespaces, system, exchange):
+        app.include_router(part.router)
+    openapi.install(app)
+    return app
+
+
+def _lifespan(
+    settings: Settings, launcher: Launcher | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        ends = ExitStack()
+        closing = asyncio.Event()
+        try:
+            app.state.context = await asyncio.to_thread(_open, settings, launcher, closing, ends)
+            yield
+        finally:
+            closing.set()
+            await asyncio.to_thread(ends.close)
+
+    return lifespan
+
+
+def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event, ends: ExitStack) -> Context:
+    """What the process works with; `ends` takes what closes it again."""
+    store = open_store(settings)
+    ends.callback(store.close)
+    if launcher is None:
+        # Imported here: describing or testing the API needs no Prefect.
+        from api.launch import PrefectLauncher
+
+        launcher = prefect = PrefectLauncher(store)
+        ends.callback(prefect.close)
+    supervisor = Supervisor(store, launcher)
+    supervisor.start()
+    ends.callback(supervisor.stop)
+    return Context(
+        settings=settings,
+        store=store,
+        launcher=launcher,
+        supervisor=supervisor,
+        tokens=Tokens(store),
+        readiness=Readiness(store, launcher, supervisor),
+        closing=closing,
+    )
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

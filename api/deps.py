@@ -1,0 +1,81 @@
+"""What routes are handed: the process's context, and the caller's right to be there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from api.access import LOCAL_ADMIN, Tokens
+from api.readiness import Readiness
+from api.supervision import Supervisor
+from catchment.access import Identity, Role
+from catchment.errors import Forbidden
+from catchment.jobs.supervise import Launcher
+from catchment.settings import Settings
+from catchment.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """One API process.
+
+    Attributes:
+        closing: set when the process is about to end; long polls are answered then.
+    """
+
+    settings: Settings
+    store: Store
+    launcher: Launcher
+    supervisor: Supervisor
+    tokens: Tokens
+    readiness: Readiness
+    closing: asyncio.Event
+
+
+async def context(request: Request) -> Context:
+    """The process's context."""
+    found: Context = request.app.state.context
+    return found
+
+
+async def store(request: Request) -> Store:
+    """The store."""
+    return (await context(request)).store
+
+
+async def identity(request: Request) -> Identity:
+    """Who calls. Raises Unauthorized."""
+    here = await context(request)
+    if here.settings.auth == "loopback":
+        return LOCAL_ADMIN
+    return await here.tokens.identity(request.headers.get("authorization"))
+
+
+ContextDep = Annotated[Context, Depends(context)]
+StoreDep = Annotated[Store, Depends(store)]
+IdentityDep = Annotated[Identity, Depends(identity)]
+
+
+def only(*roles: Role) -> Callable[[Identity], Awaitable[None]]:
+    """A dependency that lets these roles pass."""
+
+    async def check(caller: IdentityDep) -> None:
+        if caller.role not in roles:
+            raise Forbidden(f"a token of role {caller.role!r} may not do this, only {' or '.join(roles)}")
+
+    return check
+
+
+async def own_site(site: str, caller: IdentityDep) -> None:
+    """A dependency that lets a site at its own part of the exchange, and the admin everywhere."""
+    if caller.role != "admin" and (caller.role != "site" or caller.site != site):
+        raise Forbidden(f"this token is not good for the exchange of site {site!r}")
+
+
+Admin = Depends(only("admin"))
+User = Depends(only("admin", "user"))
+OwnSite = Depends(own_site)

@@ -1,0 +1,161 @@
+"""Flow runs of jobs in Prefect: the only module here that knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from typing import TypeVar
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.context import SettingsContext, get_settings_context
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES
+from prefect.states import AwaitingRetry, Cancelling
+
+from catchment.errors import SetupError, Unreachable
+from catchment.jobs.lifecycle import Start
+from catchment.jobs.supervise import RunState
+from catchment.store import Store
+
+T = TypeVar("T")
+DEPLOYMENT = "federate/federate"
+RUNS_TOPIC = "runs"
+"""Signalled when there is a run to take, so that the local runner need not wait for its next look."""
+ANSWERS_S = 5.0
+STATES: dict[StateType, RunState] = {
+    StateType.SCHEDULED: "waiting",
+    StateType.PENDING: "pending",
+    StateType.RUNNING: "running",
+    StateType.PAUSED: "running",
+    StateType.CANCELLING: "cancelling",
+    StateType.CANCELLED: "cancelled",
+    StateType.COMPLETED: "completed",
+    StateType.FAILED: "failed",
+    StateType.CRASHED: "crashed",
+}
+ENDED = frozenset({StateType.CANCELLED, StateType.COMPLETED, StateType.FAILED, StateType.CRASHED})
+
+
+def check_configured() -> None:
+    """Refuse to work without a server: Prefect's client would start one of its own.
+
+    Raises:
+        SetupError: PREFECT_API_URL is not set.
+    """
+    if not PREFECT_API_URL.value():
+        raise SetupError("PREFECT_API_URL is not set; it must name the API of a Prefect server")
+
+
+class PrefectLauncher:
+    """Makes and watches the runs of the deployment `federate/federate`.
+
+    Methods raise Unreachable when Prefect does not answer within seconds, and SetupError when the
+    deployment is not registered.
+    """
+
+    def __init__(self, store: Store) -> None:
+        check_configured()
+        self._store = store
+        self._patience = _one_try()
+        self._client: SyncPrefectClient = self._patience.run(_client)
+
+    def launch(self, start: Start) -> str:
+        """Make the flow run of a start, or find it by the start's key; its id."""
+        return self._create(start, start.key)
+
+    def relaunch(self, start: Start, flow_run_id: str) -> str:
+        """Let a lost run go on, the same one where Prefect lets it; the id of the one that does."""
+        retry: State = AwaitingRetry()
+        try:
+            result = self._call(
+                lambda client: client.set_flow_run_state(UUID(flow_run_id), retry, force=True)
+            )
+        except ObjectNotFound:
+            return self._create(start, f"{start.key}-after-{flow_run_id}")
+        if result.status != SetStateStatus.ACCEPT:
+            return self._create(start, f"{start.key}-after-{flow_run_id}")
+        self._announce()
+        return flow_run_id
+
+    def cancel(self, flow_run_id: str) -> None:
+        """Have a run cancelled; one that has ended or is gone is left as it is."""
+        state = self._state(flow_run_id)
+        if state is None or state.type in ENDED or state.type == StateType.CANCELLING:
+            return
+        try:
+            self._call(lambda client: client.set_flow_run_state(UUID(flow_run_id), Cancelling()))
+        except ObjectNotFound:
+            return
+
+    def state(self, flow_run_id: str) -> RunState:
+        """How a run is."""
+        state = self._state(flow_run_id)
+        return "gone" if state is None else STATES[state.type]
+
+    def close(self) -> None:
+        """Close the connections to Prefect."""
+        self._client.__exit__(None, None, None)
+
+    def _state(self, flow_run_id: str) -> State | None:
+        try:
+            run: FlowRun = self._call(lambda client: client.read_flow_run(UUID(flow_run_id)))
+        except ObjectNotFound:
+            return None
+        return run.state
+
+    def _create(self, start: Start, key: str) -> str:
+        try:
+            deployment = self._call(lambda client: client.read_deployment_by_name(DEPLOYMENT))
+            run: FlowRun = self._call(
+                lambda client: client.create_flow_run_from_deployment(
+                    deployment.id,
+                    parameters={"namespace": start.namespace, "job_id": start.job_id},
+                    name=start.job_id,
+                    tags=["catchment", f"namespace:{start.namespace}"],
+                    idempotency_key=key,
+                )
+            )
+        except ObjectNotFound:
+            raise SetupError(
+                f"Prefect has no deployment {DEPLOYMENT}; register it with 'prefect deploy --all' "
+                "in the folder that holds prefect.yaml"
+            ) from None
+        self._announce()
+        return str(run.id)
+
+    def _announce(self) -> None:
+        self._store.db.write(lambda tx: tx.notify(RUNS_TOPIC))
+
+    def _call(self, request: Callable[[SyncPrefectClient], T]) -> T:
+        try:
+            return self._patience.copy().run(request, self._client)
+        except httpx.TransportError as error:
+            raise Unreachable(
+                f"Prefect does not answer at {self._client.api_url}: {_words(error)}"
+            ) from error
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code == 404:
+                raise ObjectNotFound(error) from error
+            said = f"{error.response.status_code} {error.response.text[:200]}".strip()
+            raise Unreachable(f"Prefect refuses: {said}") from error
+
+
+def _client() -> SyncPrefectClient:
+    return get_client(httpx_settings={"timeout": ANSWERS_S}, sync_client=True).__enter__()
+
+
+def _one_try() -> Context:
+    """A context in which Prefect's client does not repeat requests: whoever calls here comes back later."""
+    context = copy_context()
+    current = get_settings_context()
+    settings = current.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
+    context.run(SettingsContext(profile=current.profile, settings=settings).__enter__)
+    return context
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,187 @@
+"""The exchange: what sites dial out to (catchment.wire.messages)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from api import schemas
+from api.bodies import message
+from api.deps import ContextDep, OwnSite, StoreDep
+from api.errors import face
+from api.transfer import BlobResponse, announced, pieces
+from api.waiting import while_wanted
+from catchment.exchange import results, sites, transfer
+from catchment.wire.messages import (
+    Message,
+    PollAnswer,
+    PollRequest,
+    Registered,
+    Registration,
+    ResultAnswer,
+    SiteName,
+    WorkResult,
+)
+
+ONE = "/exchange/v1/sites/{site}"
+BLOB = ONE + "/blobs/{digest}"
+WORK = ONE + "/work/{work_id}"
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": schemas.Problem, "description": words}
+    for code, words in {
+        400: "The message is malformed.",
+        401: "A token is required.",
+        403: "The token, or the work, belongs to another site.",
+        404: "The site has no such work.",
+        409: "It does not fit what is there.",
+        410: "The site is not registered (any more).",
+        416: "The range lies outside the blob.",
+        422: "The bytes do not have the announced digest; the upload begins anew.",
+        429: "Another request is sending this update; try again.",
+    }.items()
+}
+OFFSET = {"Upload-Offset": {"description": "Bytes stored so far.", "schema": {"type": "integer"}}}
+
+router = APIRouter(
+    tags=["exchange"],
+    dependencies=[OwnSite],
+    responses={code: PROBLEMS[code] for code in (400, 401, 403)},
+)
+
+
+def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Further error answers of one operation."""
+    return {code: PROBLEMS[code] for code in codes}
+
+
+def takes(model: type[Message]) -> dict[str, Any]:
+    """The OpenAPI words for a body that `bodies.message` reads."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def said(answer: Message) -> Response:
+    """A message as an answer."""
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+@router.post(ONE + "/register", response_model=Registered, openapi_extra=takes(Registration))
+@face("register")
+def register_site(
+    store: StoreDep, site: SiteName, body: Annotated[Registration, Depends(message(Registration))]
+) -> Response:
+    """Introduce a site."""
+    return said(sites.register(store, site, body))
+
+
+@router.post(
+    ONE + "/poll", response_model=PollAnswer, openapi_extra=takes(PollRequest), responses=problems(410)
+)
+@face("poll")
+async def poll_site(
+    here: ContextDep,
+    request: Request,
+    site: str,
+    body: Annotated[PollRequest, Depends(message(PollRequest))],
+) -> Response:
+    """A sign of life, held open until there is work, something to cancel, or nothing within `wait_s`."""
+    answer = await while_wanted(sites.poll(here.store, site, body), request.receive, here.closing)
+    return said(answer or PollAnswer())
+
+
+@router.post(ONE + "/leave", status_code=204)
+@face("exchange")
+def leave_site(store: StoreDep, site: str) -> Response:
+    """Say goodbye: open work of the site is lost at once."""
+    sites.leave(store, site)
+    return Response(status_code=204)
+
+
+@router.get(
+    BLOB,
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"application/octet-stream": {}},
+            "description": "The blob; its ETag is the digest.",
+        },
+        206: {"content": {"application/octet-stream": {}}, "description": "The range that was asked for."},
+        304: {"description": "The caller has it already."},
+        **problems(404, 416),
+    },
+)
+@router.head(BLOB, include_in_schema=False)
+@face("exchange")
+def fetch_blob(store: StoreDep, site: str, digest: str) -> Response:
+    """Bytes that an open work of the site refers to; one range of them where `Range` asks for it."""
+    path, size = transfer.site_blob(store, site, digest)
+    return BlobResponse(path, size, digest)
+
+
+@router.head(
+    WORK + "/update",
+    response_class=Response,
+    responses={200: {"description": "How far the upload is.", "headers": OFFSET}, **problems(404)},
+)
+@face("exchange")
+def update_offset(store: StoreDep, site: str, work_id: str) -> Response:
+    """How many bytes of the work's update are stored."""
+    offset = transfer.upload_offset(store, site, work_id)
+    return Response(headers={"Upload-Offset": str(offset), "Cache-Control": "no-store"})
+
+
+@router.put(
+    WORK + "/update",
+    status_code=204,
+    openapi_extra={
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": True,
+                "schema": {"type": "string"},
+                "description": words,
+            }
+            for name, words in (
+                ("Content-Range", "bytes FIRST-LAST/TOTAL"),
+                ("Update-Digest", "sha256:<64 hexadecimal digits> of the whole update"),
+            )
+        ],
+        "requestBody": {"required": True, "content": {"application/octet-stream": {}}},
+    },
+    responses={
+        204: {"description": "The chunk is stored.", "headers": OFFSET},
+        **problems(404, 422, 429),
+        409: {**PROBLEMS[409], "headers": OFFSET},
+    },
+)
+@face("upload")
+async def upload_chunk(store: StoreDep, request: Request, site: str, work_id: str) -> Response:
+    """Append a chunk to the work's update; the last one completes it."""
+    chunk = announced(request)
+    stored = await transfer.receive(
+        store,
+        site,
+        work_id,
+        start=chunk.start,
+        total=chunk.total,
+        digest=chunk.digest,
+        chunks=pieces(request, chunk),
+    )
+    return Response(status_code=204, headers={"Upload-Offset": str(stored)})
+
+
+@router.post(
+    WORK + "/result",
+    response_model=ResultAnswer,
+    openapi_extra=takes(WorkResult),
+    responses=problems(404, 409),
+)
+@face("exchange")
+def finish_work(
+    store: StoreDep, site: str, work_id: str, body: Annotated[WorkResult, Depends(message(WorkResult))]
+) -> Response:
+    """How a work ended; sent twice it counts once."""
+    return said(results.finish_work(store, site, work_id, body))

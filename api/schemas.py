@@ -1,0 +1,167 @@
+"""The bodies as the OpenAPI document describes them; what the library answers is not checked again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from catchment.jobs import spec
+from catchment.jobs.states import JobState, RoundState, WorkState
+from catchment.wire.messages import PollRequest, Registration, Runtime, SiteResources, WorkResult
+
+MESSAGES: tuple[type[BaseModel], ...] = (Registration, PollRequest, WorkResult)
+"""Bodies of the exchange's requests."""
+
+
+ServerText = Annotated[str | None, Field(json_schema_extra={"readOnly": True})]
+ServerNumber = Annotated[int, Field(json_schema_extra={"readOnly": True})]
+
+
+class Shape(BaseModel):
+    """Base of all: nothing is left undescribed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class HttpResponse(Shape):
+    """The document's HttpResponse."""
+
+    state: Literal["SUCCESSFUL", "FAILED"]
+    reason: Annotated[str, Field(description="Only with FAILED: what is wrong, naming the field.")] = ""
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details; `error` names the kind, further members its facts."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    error: str = ""
+
+
+class Status(Shape):
+    """The document's Status, with STOPPING and STOPPED: a stop is no failure."""
+
+    state: JobState
+    reason: str
+    progress: Annotated[int, Field(ge=0, le=100)]
+
+
+class CheckPoint(Shape):
+    """The document's CheckPoint; accuracy is null where no site reported one."""
+
+    accuracy: float | None
+    path: str
+
+
+class Job(spec.Job):
+    """The document's Job: what a user sends, and read-only what the server adds."""
+
+    namespace: ServerText = None
+    create_time: ServerText = None
+    start_time: ServerText = None
+    finish_time: ServerText = None
+    status: Annotated[Status | None, Field(json_schema_extra={"readOnly": True})] = None
+    checkpoints: Annotated[
+        dict[str, CheckPoint], Field(default_factory=dict, json_schema_extra={"readOnly": True})
+    ]
+    run: ServerNumber = 0
+    flow_run_id: ServerText = None
+
+
+class JobList(Shape):
+    """The document's JobList."""
+
+    jobs: list[Job]
+
+
+class Namespace(Shape):
+    """A namespace."""
+
+    name: str
+    create_time: str
+
+
+class NamespaceList(Shape):
+    """All namespaces, by name."""
+
+    namespaces: list[Namespace]
+
+
+class Outcome(Shape):
+    """One site's part in one attempt at a round."""
+
+    site: str
+    outcome: WorkState
+    reason: str
+    num_samples: int | None
+    seconds: float
+    bytes: int
+    metrics: dict[str, Any] | None
+
+
+class Round(Shape):
+    """One attempt at one round."""
+
+    run: int
+    round: int
+    attempt: int
+    state: RoundState
+    reason: str
+    rule: str
+    cohort: list[str]
+    started_at: str
+    seconds: float | None
+    phases: dict[str, float | None]
+    training_metrics: dict[str, Any] | None
+    metrics: dict[str, Any] | None
+    sites: list[Outcome]
+    evaluation: list[Outcome]
+
+
+class RoundList(Shape):
+    """The attempts at the rounds of one run, oldest first."""
+
+    rounds: list[Round]
+
+
+class Site(Shape):
+    """A site as it registered, and whether it lives."""
+
+    name: str
+    address: str
+    runtimes: list[Runtime]
+    datasets: list[str]
+    entries: list[str]
+    resources: SiteResources
+    max_task_parallelism: int
+    allow_scripts: str
+    online: bool
+    last_seen: str
+    working: int
+
+
+class SiteList(Shape):
+    """All sites that ever registered, by name."""
+
+    sites: list[Site]
+
+
+class Ready(Shape):
+    """Whether the API and what it needs answer; `reasons` holds null for each part that does."""
+
+    ready: bool
+    reasons: dict[str, str | None]
+
+
+class Version(Shape):
+    """What runs here."""
+
+    version: str
+    protocol: Annotated[int, Field(description="Version of the exchange with the sites.")]
+    auth: Literal["loopback", "tokens"]
+    prefect_ui: Annotated[str, Field(description="Address of the Prefect UI, empty when not known.")]

@@ -1,0 +1,158 @@
+"""Large bodies: files down with ranges, chunks up; never more than a piece of them in memory.
+
+Measured with 500 MB through granian on loopback: 1 MiB pieces 0.37 s, the pathsend extension 0.48 s,
+64 KiB pieces 1.3 s; up 0.36 s. So pieces serve whole files and ranges alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from api.errors import answer
+from api.waiting import gone
+from catchment.errors import InvalidField, TransferError
+
+PIECE_BYTES = 1 << 20
+CHUNK_S = 60.0
+"""A client that sends nothing for so long is given up."""
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class BlobResponse(Response):
+    """A file that never changes, named by its digest: whole, one range of it, or only its headers."""
+
+    def __init__(self, path: Path, size: int, digest: str) -> None:
+        super().__init__(media_type="application/octet-stream")
+        self._path = path
+        self._size = size
+        self._etag = f'"{digest}"'
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; the file is opened once, so that it may be deleted meanwhile."""
+        request = Request(scope)
+        common = {"ETag": self._etag, "Accept-Ranges": "bytes", "Cache-Control": "private, immutable"}
+        if _matches(request.headers.get("if-none-match", ""), self._etag):
+            await Response(status_code=304, headers=common)(scope, receive, send)
+            return
+        span = self._span(request)
+        if span is None:
+            headers = {**common, "Content-Range": f"bytes */{self._size}"}
+            refusal = answer(scope, 416, f"the blob has {self._size} bytes", headers=headers)
+            await refusal(scope, receive, send)
+            return
+        start, stop = span
+        partial = stop - start < self._size
+        headers = {**common, "Content-Length": str(stop - start), "Content-Type": "application/octet-stream"}
+        if partial:
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{self._size}"
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        descriptor = await asyncio.to_thread(os.open, self._path, os.O_RDONLY)
+        try:
+            await send({"type": "http.response.start", "status": 206 if partial else 200, "headers": raw})
+            if scope["method"] == "HEAD" or start == stop:
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await _send_pieces(descriptor, start, stop, receive, send)
+        finally:
+            os.close(descriptor)
+
+    def _span(self, request: Request) -> tuple[int, int] | None:
+        """First byte and the one after the last; None when the range lies outside.
+
+        What is no single range of bytes is ignored, as RFC 9110 allows.
+        """
+        found = _RANGE.fullmatch(request.headers.get("range", "").strip())
+        if found is None or request.headers.get("if-range", self._etag) != self._etag:
+            return 0, self._size
+        first, last, suffix = found.groups()
+        start = max(0, self._size - int(suffix)) if suffix else int(first)
+        stop = min(self._size, int(last) + 1) if last else self._size
+        if last and int(last) < start:
+            return 0, self._size
+        return (start, stop) if start < self._size and suffix != "0" else None
+
+
+async def _send_pieces(descriptor: int, start: int, stop: int, receive: Receive, send: Send) -> None:
+    away = asyncio.ensure_future(gone(receive))
+    try:
+        while start < stop and not away.done():
+            piece = await asyncio.to_thread(os.pread, descriptor, min(PIECE_BYTES, stop - start), start)
+            if not piece:
+                raise TransferError("the blob's file is shorter than it was")
+            start += len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": start < stop})
+    finally:
+        away.cancel()
+        await asyncio.gather(away, return_exceptions=True)
+
+
+def _matches(header: str, etag: str) -> bool:
+    tags = {tag.strip().removeprefix("W/") for tag in header.split(",")}
+    return etag in tags or "*" in tags
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What an upload's headers announce: bytes `start` up to `stop` of `total`, and the whole's digest."""
+
+    start: int
+    stop: int
+    total: int
+    digest: str
+
+
+def announced(request: Request) -> Chunk:
+    """The chunk that a request carries.
+
+    Raises:
+        InvalidField: a header is missing, malformed, or contradicts another.
+    """
+    found = _CONTENT_RANGE.fullmatch(request.headers.get("content-range", "").strip())
+    digest = request.headers.get("update-digest", "").strip()
+    if found is None:
+        raise InvalidField("Content-Range", "must be 'bytes FIRST-LAST/TOTAL'")
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidField("Update-Digest", "must be 'sha256:' and 64 hexadecimal digits")
+    first, last, total = (int(number) for number in found.groups())
+    if not first <= last < total:
+        raise InvalidField("Content-Range", f"{first}-{last} is no part of {total} bytes")
+    length = request.headers.get("content-length")
+    if length is not None and length != str(last + 1 - first):
+        raise InvalidField("Content-Length", f"is {length}, Content-Range announces {last + 1 - first} bytes")
+    return Chunk(first, last + 1, total, digest)
+
+
+async def pieces(request: Request, chunk: Chunk) -> AsyncIterator[bytes]:
+    """The body as it arrives.
+
+    Raises:
+        TransferError: it stops coming, or more comes than was announced.
+    """
+    left = chunk.stop - chunk.start
+    arriving = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(CHUNK_S):
+                piece = await anext(arriving, None)
+        except ClientDisconnect:
+            raise TransferError("the connection ended before the chunk did") from None
+        except TimeoutError:
+            raise TransferError(f"nothing arrived for {CHUNK_S:g} s") from None
+        if piece is None:
+            return
+        left -= len(piece)
+        if left < 0:
+            raise TransferError("more bytes arrived than Content-Range announced")
+        yield piece

@@ -1,0 +1,61 @@
+"""Registers the deployments of `prefect.yaml`, as `prefect deploy --all` does, in a warm process."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.flows import Flow
+from prefect.utilities.callables import parameter_schema
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def register(client: SyncPrefectClient, pool: str | None = None) -> list[str]:
+    """Create or renew each deployment and its work pool; their names as `flow/deployment`.
+
+    Args:
+        client: of the Prefect server.
+        pool: work pool to use instead of the file's.
+    """
+    described = yaml.safe_load((PROJECT / "prefect.yaml").read_text())
+    names = []
+    for deployment in described["deployments"]:
+        pool_name = pool or deployment["work_pool"]["name"]
+        ensure_pool(client, pool_name)
+        flow = load(deployment["entrypoint"])
+        client.create_deployment(
+            flow_id=client.create_flow(flow),
+            name=deployment["name"],
+            work_pool_name=pool_name,
+            description=deployment.get("description"),
+            tags=deployment.get("tags"),
+            parameters=deployment.get("parameters"),
+            entrypoint=deployment["entrypoint"],
+            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
+            parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
+            enforce_parameter_schema=True,
+        )
+        names.append(f"{flow.name}/{deployment['name']}")
+    return names
+
+
+def ensure_pool(client: SyncPrefectClient, name: str) -> None:
+    """Make the work pool unless it is there."""
+    try:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+    except ObjectAlreadyExists:
+        return
+
+
+def load(entrypoint: str) -> Flow[Any, Any]:
+    """The flow that a module entrypoint such as `flows.federate.federate` names."""
+    module, _, name = entrypoint.rpartition(".")
+    flow = getattr(importlib.import_module(module), name)
+    assert isinstance(flow, Flow)  # noqa: S101 - prefect.yaml is ours
+    return flow

@@ -1,0 +1,103 @@
+"""The rounds of a federated job: flow `federate`, and a subflow `federated_round` for each round."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
+from pydantic import Field
+
+from catchment.errors import CatchmentError, JobStopped, LeaseLost, RoundFailed
+from catchment.jobs.spec import JOB_ID, NAMESPACE
+from catchment.rounds import run
+from catchment.rounds.claim import Claim, lease_kept
+from catchment.rounds.select import MAX_ATTEMPTS
+from flows import artifacts
+from tasks import rounds
+from tasks.store import process_store
+
+Namespace = Annotated[str, Field(pattern=NAMESPACE, description="Namespace of the job.")]
+JobId = Annotated[str, Field(pattern=JOB_ID, description="Id of the job in its namespace.")]
+
+
+@flow(name="federate", flow_run_name="{job_id}", persist_result=False)
+async def federate(job_id: JobId, namespace: Namespace = "default") -> Any:
+    """Run what is left of a federated job; the final weights' digest.
+
+    Safe to run again: it begins after the last round that the store has committed. A job that rests is
+    started by this, as `:start` would.
+    """
+    try:
+        claim = await rounds.claim_run(namespace, job_id, str(flow_run.id), int(flow_run.run_count or 1))
+    except JobStopped as stopped:
+        return Cancelled(message=str(stopped))
+    with lease_kept(process_store(), claim):
+        return await _driven(claim)
+
+
+async def _driven(claim: Claim) -> Any:
+    """The run, with an end in the store whatever happens."""
+    store = process_store()
+    try:
+        return await _rounds(claim)
+    except JobStopped as stopped:
+        await asyncio.to_thread(run.stop_run, store, claim)
+        return Cancelled(message=f"job {claim.job_id} stopped: {stopped}")
+    except LeaseLost:
+        raise  # another process drives the job; its state is no business of ours any more
+    except Exception as error:
+        reason = str(error) if isinstance(error, CatchmentError) else f"{type(error).__name__}: {error}"
+        await asyncio.to_thread(run.fail_run, store, claim, reason)
+        raise
+
+
+async def _rounds(claim: Claim) -> str:
+    """Prepare, all remaining rounds, finish."""
+    await rounds.prepare_run(claim)
+    remaining = await asyncio.to_thread(run.remaining_rounds, process_store(), claim)
+    progress = await artifacts.begin_progress(claim, remaining)
+    for number in remaining:
+        state: State[Any] = await federated_round(claim, number, return_state=True)
+        if state.is_cancelled():
+            raise JobStopped(state.message or "the round was cancelled")
+        await state.aresult()
+        await artifacts.move_progress(progress, number, remaining.stop - 1)
+    summary = await rounds.finish_run(claim)
+    await artifacts.close(claim, summary)
+    return str(summary["weights"])
+
+
+@flow(name="federated_round", flow_run_name="{claim.job_id} round {number}", persist_result=False)
+async def federated_round(claim: Claim, number: int) -> Any:
+    """One round: select, publish, collect, aggregate and commit, evaluate and save where due.
+
+    A committed round confirms each step without doing it again. The commit has published the next round
+    already, so the sites train while this round is evaluated and written down.
+    """
+    try:
+        await _trained(claim, number)
+        evaluate, save = await asyncio.to_thread(run.steps_due, process_store(), claim, number)
+        if evaluate:
+            await rounds.evaluate_round(claim, number)
+        if save:
+            await rounds.save_checkpoint(claim, number)
+        await artifacts.report_round(claim, number)
+    except JobStopped as stopped:
+        return Cancelled(message=str(stopped))
+
+
+async def _trained(claim: Claim, number: int) -> None:
+    """Attempts until the round is committed; the library counts them and ends them."""
+    for _ in range(MAX_ATTEMPTS + 1):
+        await rounds.select_cohort(claim, number)
+        await rounds.publish_work(claim, number)
+        collected = await rounds.collect_updates(claim, number)
+        if collected.enough:
+            await rounds.aggregate_and_commit(claim, number)
+            return
+        await artifacts.report_round(claim, number)
+    raise RoundFailed(f"round {number} failed")

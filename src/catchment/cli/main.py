@@ -1,0 +1,41 @@
+"""The root of the `catchment` command."""
+
+from __future__ import annotations
+
+import click
+
+from catchment import __version__
+from catchment.cli.lazy import LazyCommand, LazyGroup
+
+COMMANDS = {
+    "up": LazyCommand("catchment.cli.up", "up", "Run the whole system on this machine."),
+    "site": LazyCommand(
+        "catchment.cli.site", "site", "Run a site: the place where data stay and training happens."
+    ),
+    "job": LazyCommand("catchment.cli.job", "job", "Create, start, follow and stop federated jobs."),
+    "namespace": LazyCommand("catchment.cli.namespace", "namespace", "Create, list and delete namespaces."),
+    "sites": LazyCommand("catchment.cli.sites", "sites", "Show the sites that have registered."),
+    "token": LazyCommand("catchment.cli.token", "token", "Create, list and revoke bearer tokens."),
+    "store": LazyCommand("catchment.cli.store", "store", "Look after the store's database."),
+    "version": LazyCommand("catchment.cli.version", "version", "Show the versions here and at the server."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "--version", prog_name="catchment")
+def catchment() -> None:
+    """Federated learning across sites that may not share their data.
+
+    \b
+    Exit codes: 0 fine; 1 refused or failed, also a watched job that ended FAILED or STOPPED;
+    2 wrong usage; 3 not found; 4 the server does not answer; 130 interrupted with Ctrl-C.
+    """
+
+
+def main() -> None:
+    """Entry of the installed command."""
+    catchment()

@@ -1,0 +1,81 @@
+"""Options that many commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from catchment.client import Client
+from catchment.errors import Refused, Unauthorized
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+TOKEN_VARIABLE = "CATCHMENT_TOKEN"  # noqa: S105 - a name, no secret
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else on stdout.")
+namespace_option = click.option(
+    "-n",
+    "--namespace",
+    default="default",
+    show_default=True,
+    envvar="CATCHMENT_NAMESPACE",
+    help="Namespace of the job.",
+)
+home_option = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("~/.catchment"),
+    show_default=True,
+    envvar="CATCHMENT_HOME",
+    help="Folder of this machine's installation.",
+)
+database_option = click.option(
+    "--database-url",
+    default="",
+    envvar="CATCHMENT_DATABASE_URL",
+    help="The store's database, postgresql://... or sqlite:///FILE, instead of the home's own.",
+)
+
+
+def server_options(command: F) -> F:
+    """--server, --token-file and --json, for commands that talk to a server."""
+    server = click.option(
+        "--server",
+        default=DEFAULT_SERVER,
+        show_default=True,
+        envvar="CATCHMENT_SERVER",
+        help="Address of the API.",
+    )
+    token = click.option(
+        "--token-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"File with the bearer token; otherwise {TOKEN_VARIABLE} of the environment, if any.",
+    )
+    return server(token(json_option(command)))
+
+
+def connect(server: str, token_file: Path | None) -> Client:
+    """A client with the token of the file, else of the environment, else none."""
+    return Client(server, read_token(token_file))
+
+
+def read_token(token_file: Path | None) -> str | None:
+    """The token of the file, else of the environment, else None.
+
+    Raises:
+        Unauthorized: the file holds none.
+        Refused: it cannot be read.
+    """
+    if token_file is None:
+        return os.environ.get(TOKEN_VARIABLE) or None
+    try:
+        token = token_file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refused(f"the token file {token_file} cannot be read: {error}") from None
+    if not token:
+        raise Unauthorized(f"the token file {token_file} is empty")
+    return token

@@ -1,0 +1,217 @@
+"""`catchment site`: the agent of a site, and one local round for people who write scripts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import click
+from pydantic import Field, TypeAdapter, ValidationError
+
+from catchment.errors import CatchmentError, SetupError
+from catchment.sdk import local_round
+from catchment.sdk.dry_run import summary
+from catchment.site import command
+from catchment.site.agent import Agent
+from catchment.site.config import MB, SiteConfig, read_datasets, read_listed, read_token
+from catchment.site.entries import Entry
+from catchment.site.hardware import detected_resources, installed_runtimes
+from catchment.site.http import Endpoint, tls_context
+from catchment.site.policy import AllowScripts, Policy
+from catchment.wire.messages import Runtime, SiteName, SiteResources
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+Address = Annotated[str, Field(pattern=r"^[^\s,]{1,255}$")]
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+@click.group()
+def site() -> None:
+    """Run a site: its agent, or one round of a script on this machine."""
+
+
+@site.command()
+@click.option("--name", required=True, help="Unique name of the site.")
+@click.option(
+    "--server", required=True, metavar="URL", help="Address of the coordinator, http(s)://host:port."
+)
+@click.option("--home", required=True, type=FOLDER, help="Folder of this agent alone.")
+@click.option("--address", metavar="IP:PORT", help="Label for a job's `clients`; default: the name.")
+@click.option("--datasets", type=FILE, help="JSON file: data set name -> path.")
+@click.option("--entries", type=FOLDER, help="Folder of task entries, <name>.json each.")
+@click.option(
+    "--allow-scripts",
+    type=click.Choice(get_args(AllowScripts)),
+    default="never",
+    show_default=True,
+    help="Whether scripts that a coordinator sends are run.",
+)
+@click.option("--allowed-scripts", type=FILE, help="Digests for --allow-scripts listed, one a line.")
+@click.option("--token-file", type=FILE, help="File with the site's bearer token.")
+@click.option("--ca-file", type=FILE, help="Certificates that the server's is checked against (PEM).")
+@click.option(
+    "--max-task-parallelism",
+    type=click.IntRange(min=-1),
+    default=1,
+    show_default=True,
+    help="Works at a time; -1: no limit.",
+)
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    type=click.Choice(get_args(Runtime)),
+    help="Framework that scripts may use; repeat it. Default: those installed.",
+)
+@click.option("--cpu", type=click.FloatRange(min=0, min_open=True), help="Cores to offer; default: detected.")
+@click.option("--memory-mb", type=click.IntRange(min=1), help="Memory to offer; default: detected.")
+@click.option("--gpu", type=click.IntRange(min=0), help="GPUs to offer; default: detected.")
+@click.option("--pin-cpus", is_flag=True, help="Bind each work to cores of its own.")
+@click.option(
+    "--cache-mb", type=click.IntRange(min=0), default=4096, show_default=True, help="Cache of downloads."
+)
+@click.option(
+    "--log-mb", type=click.IntRange(min=1), default=16, show_default=True, help="Kept output of a script."
+)
+@click.option("--warm/--cold", default=True, show_default=True, help="Keep the frameworks loaded.")
+@click.option("--verbose", is_flag=True, help="Log more.")
+def start(**options: Any) -> None:
+    """Run the site's agent until SIGINT or SIGTERM.
+
+    Exit codes: 0 stopped, 2 wrong options, 3 the coordinator does not let the site in, 4 it refuses
+    this agent's protocol.
+    """
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if options["verbose"] else logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    try:
+        agent = Agent(_config(**options))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: agent.stop())
+        code = agent.run()
+    except SetupError as error:
+        raise click.UsageError(str(error)) from error
+    # Threads that a slow server or disk still holds must not delay the end.
+    logging.shutdown()
+    os._exit(code)
+
+
+def _config(**options: Any) -> SiteConfig:
+    """The agent's configuration from the command's options.
+
+    Raises:
+        SetupError: one of them cannot be used; says which.
+    """
+    name = _checked(SiteName, "--name", options["name"])
+    address = options["address"] or name
+    _checked(Address, "--address", address)
+    entries: Path | None = options["entries"]
+    if entries is not None and not entries.is_dir():
+        raise SetupError(f"--entries {entries} is no folder")
+    allowed: Path | None = options["allowed_scripts"]
+    if (options["allow_scripts"] == "listed") != (allowed is not None):
+        raise SetupError("--allow-scripts listed and --allowed-scripts FILE need each other")
+    if options["max_task_parallelism"] == 0:
+        raise SetupError("--max-task-parallelism 0 would never run anything")
+    endpoint = Endpoint(
+        url=options["server"].rstrip("/"),
+        token=read_token(options["token_file"]) if options["token_file"] else "",
+        tls=tls_context(str(options["ca_file"])) if options["ca_file"] else None,
+    )
+    endpoint.parts()
+    return SiteConfig(
+        name=name,
+        endpoint=endpoint,
+        home=options["home"],
+        address=address,
+        datasets=read_datasets(options["datasets"]) if options["datasets"] else {},
+        entries=entries.absolute() if entries else None,
+        policy=Policy(options["allow_scripts"], read_listed(allowed) if allowed else frozenset()),
+        max_task_parallelism=options["max_task_parallelism"],
+        runtimes=_runtimes(options["runtimes"]),
+        resources=_resources(options["cpu"], options["memory_mb"], options["gpu"]),
+        pin_cpus=options["pin_cpus"],
+        cache_bytes=options["cache_mb"] * MB,
+        log_bytes=options["log_mb"] * MB,
+        warm=options["warm"],
+    )
+
+
+def _checked(kind: Any, option: str, value: str) -> str:
+    try:
+        return str(TypeAdapter(kind).validate_python(value))
+    except ValidationError as error:
+        raise SetupError(f"{option} {value!r}: {error.errors()[0]['msg']}") from error
+
+
+def _runtimes(chosen: tuple[Runtime, ...]) -> tuple[Runtime, ...]:
+    installed = installed_runtimes()
+    missing = [runtime for runtime in chosen if runtime not in installed]
+    if missing:
+        raise SetupError(f"--runtime {missing[0]}: its framework is not installed here")
+    return tuple(dict.fromkeys(chosen)) or installed
+
+
+def _resources(cpu: float | None, memory_mb: int | None, gpu: int | None) -> SiteResources:
+    found = detected_resources()
+    if gpu is not None and gpu > found.gpu:
+        raise SetupError(f"--gpu {gpu}: this machine shows {found.gpu}")
+    return SiteResources(
+        cpu=cpu or found.cpu, memory_mb=memory_mb or found.memory_mb, gpu=found.gpu if gpu is None else gpu
+    )
+
+
+@site.command("dry-run")
+@click.option("--script", type=FILE, help="The training script.")
+@click.option("--entry", type=FILE, help="A task entry's file, instead of --script.")
+@click.option("--weights", required=True, type=FILE, help="Initial model file.")
+@click.option(
+    "--runtime", required=True, type=click.Choice(get_args(Runtime)), help="The script's framework."
+)
+@click.option("--datasets", type=FILE, help="JSON file: data set name -> path.")
+@click.option("--evaluate", is_flag=True, help="Try the evaluation instead of the training.")
+@click.option("--seed", type=int, default=0, show_default=True, help="What fl.seed() gives.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds; default: three hours.")
+@click.option("--keep", type=FOLDER, help="Keep the task folder here; must be new or empty.")
+@click.argument("arguments", nargs=-1, metavar="[-- ARGUMENT...]")
+def dry_run(**options: Any) -> None:
+    """Run one local round of a script, without a coordinator, and check what it commits.
+
+    What follows two dashes is the script's command line, after the params of its entry.
+    """
+    try:
+        script, arguments = _script(options["script"], options["entry"], evaluate=options["evaluate"])
+        wanted = local_round.DryRun(
+            script=script,
+            weights=options["weights"],
+            runtime=options["runtime"],
+            datasets=read_datasets(options["datasets"]) if options["datasets"] else {},
+            evaluate=options["evaluate"],
+            arguments=[*arguments, *options["arguments"]],
+            seed=options["seed"],
+            timeout_s=options["timeout"] or local_round.DEFAULT_TIMEOUT_S,
+        )
+        report = local_round.run(wanted, options["keep"])
+    except (CatchmentError, OSError) as error:
+        raise click.ClickException(f"dry run failed: {error}") from error
+    click.echo(summary(report))
+
+
+def _script(script: Path | None, entry: Path | None, *, evaluate: bool) -> tuple[Path, list[str]]:
+    """The script to try, and the arguments that its entry gives it."""
+    if (script is None) == (entry is None):
+        raise click.UsageError("give one of --script and --entry")
+    if entry is None:
+        return Path(script or ""), []
+    found = Entry.read(entry)
+    part = found.part("evaluate" if evaluate else "train")
+    line = command.build(part, {}, found.folder, os.environ.get("PATH", os.defpath))
+    if not line.script:
+        raise click.UsageError(f"{entry}: only plain Python commands can be tried, not {part.command!r}")
+    return Path(line.script), list(line.argv[2:])

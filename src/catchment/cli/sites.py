@@ -1,0 +1,36 @@
+"""`catchment sites`: who has registered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from catchment.cli.options import connect, server_options
+from catchment.cli.output import print_json, print_table
+
+
+@click.command()
+@server_options
+def sites(server: str, token_file: Path | None, as_json: bool) -> None:
+    """Show the sites that have registered."""
+    with connect(server, token_file) as client:
+        found = client.list_sites()
+    if as_json:
+        print_json({"sites": [site.document for site in found]})
+        return
+    rows = [
+        (
+            site.name,
+            site.address,
+            "online" if site.online else "offline",
+            str(site.working),
+            ", ".join(site.runtimes),
+            ", ".join(site.datasets),
+            ", ".join(site.entries),
+            site.last_seen or "",
+        )
+        for site in found
+    ]
+    headings = ("site", "address", "state", "working", "runtimes", "data sets", "entries", "last seen")
+    print_table(headings, rows, "no site has registered yet")

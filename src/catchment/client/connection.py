@@ -1,0 +1,150 @@
+"""One HTTP connection to a Catchment server: JSON in, JSON out, errors of our own tree."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from catchment import __version__
+from catchment.errors import CatchmentError, Forbidden, NotFound, Refused, Unauthorized, Unreachable
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+MAX_REASON_CHARACTERS = 2000
+
+
+class Connection:
+    """Kept open between requests, and opened again when the server has closed it meanwhile.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, server: str, token: str | None, timeout_s: float) -> None:
+        parts = urlsplit(server)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or not _port_is_fine(parts):
+            raise Refused(f"{server!r} is no address of a server such as http://127.0.0.1:8080")
+        if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
+            raise Unauthorized("the token has characters that no token has")
+        self.server = server.rstrip("/")
+        self._base = parts.path.rstrip("/")
+        self._token = token
+        # urlsplit has taken the brackets off an IPv6 address, as http.client wants it.
+        host, port = parts.hostname, parts.port
+        self._http: http.client.HTTPConnection
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            self._http = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+        else:
+            self._http = http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+    def close(self) -> None:
+        """Close the connection; the next request opens it again."""
+        self._http.close()
+
+    def json(self, method: str, path: str, body: object = None) -> Any:
+        """The answer's JSON; None for an empty answer.
+
+        Raises:
+            Unauthorized, NotFound, Refused: the server says so, and why.
+            Unreachable: it does not answer, not in time, or not as a Catchment server does.
+            CatchmentError: it has an error of its own.
+        """
+        status, content = self.request(method, path, body)
+        if status >= 300:
+            raise _error(status, content, f"{method} {path}")
+        if not content:
+            return None
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise Unreachable(
+                f"{self.server} answers {method} {path} without JSON; is that a Catchment server?"
+            ) from None
+
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
+        """Status and content of the answer.
+
+        Raises:
+            Unreachable: there is none.
+        """
+        reused = self._http.sock is not None
+        try:
+            return self._once(method, path, body)
+        except (http.client.HTTPException, OSError) as error:
+            self._http.close()
+            # A kept connection may have been closed by the server; that is no sign of anything.
+            if reused and method in IDEMPOTENT and not isinstance(error, TimeoutError):
+                return self._fresh(method, path, body)
+            raise Unreachable(self._why(error)) from None
+
+    def _fresh(self, method: str, path: str, body: object) -> tuple[int, bytes]:
+        try:
+            return self._once(method, path, body)
+        except (http.client.HTTPException, OSError) as error:
+            self._http.close()
+            raise Unreachable(self._why(error)) from None
+
+    def _once(self, method: str, path: str, body: object) -> tuple[int, bytes]:
+        headers = {"Accept": "application/json", "User-Agent": f"catchment/{__version__}"}
+        content = None
+        if body is not None:
+            content = json.dumps(body, allow_nan=False).encode()
+            headers["Content-Type"] = "application/json"
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        self._http.request(method, self._base + path, body=content, headers=headers)
+        with self._http.getresponse() as response:
+            return response.status, response.read()
+
+    def _why(self, error: Exception) -> str:
+        if isinstance(error, TimeoutError):
+            return f"{self.server} does not answer within {self._http.timeout:g} s"
+        if isinstance(error, socket.gaierror):
+            return f"{self.server}: the host name is not known"
+        if isinstance(error, ConnectionRefusedError):
+            return f"{self.server} does not answer: nobody listens there; is 'catchment up' running?"
+        return f"{self.server} does not answer: {error or type(error).__name__}"
+
+
+def _port_is_fine(parts: SplitResult) -> bool:
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
+
+
+def _error(status: int, content: bytes, what: str) -> CatchmentError:
+    document = _document(content)
+    reason = _reason(document) or f"{what} was answered with status {status}"
+    match status:
+        case 401:
+            return Unauthorized(reason)
+        case 403 if document.get("error") == Forbidden.__name__:
+            return Forbidden(reason)
+        case 404:
+            return NotFound(reason)
+        case 502 | 503 | 504:
+            return Unreachable(reason)
+        case _ if 300 <= status < 500:
+            return Refused(reason)
+        case _:
+            return CatchmentError(f"the server has an error of its own: {reason}")
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _reason(document: dict[str, Any]) -> str:
+    """The sentence in an error's body: `reason` of the documented shape, `detail` of problem details."""
+    for key in ("reason", "detail", "title"):
+        if isinstance(document.get(key), str) and document[key]:
+            return str(document[key])[:MAX_REASON_CHARACTERS]
+    return ""

@@ -1,0 +1,154 @@
+"""Every error that Catchment raises on purpose.
+
+```text
+CatchmentError
+├── Refused                what was asked cannot be done as it stands; the message says what would be right
+│   ├── InvalidField       one field of the input is wrong; carries the field's path
+│   ├── NotSupportedYet    the field is right, this version does not act on it
+│   ├── WrongState         the thing exists, its state forbids the operation
+│   ├── AlreadyExists      a thing of that name is there
+│   └── PathRefused        a path leaves its root, or is no plain path
+├── NotFound               no such namespace, job, site, blob or file
+├── Unauthorized           no token, or one that is not known
+├── Forbidden              a known token without the right
+├── BadTensors             bytes that are no tensor file, or tensors that must not be used
+│   ├── TensorMismatch     names, shapes or dtypes differ from the global model's
+│   └── UnsafeFile         a model file that wants to execute code
+├── TransferError          bytes did not arrive as announced
+│   ├── DigestMismatch     SHA-256 differs from the announced digest
+│   └── OffsetMismatch     a chunk does not continue what is stored; carries the right offset
+├── RoundFailed            a round ended below its threshold
+├── JobStopped             somebody asked the job to stop
+├── LeaseLost              another process owns the run now
+├── SiteError              a site cannot do the work it was given
+│   ├── PolicyRefused      the site's own rules forbid it
+│   └── ScriptFailed       the training script failed, hung or committed nothing usable
+├── Unreachable            a server does not answer
+├── SetupError             the system cannot start as configured
+└── SdkError               a training script used the SDK wrongly, or outside a task
+```
+"""
+
+from __future__ import annotations
+
+
+class CatchmentError(Exception):
+    """Base of all: catch it at a process edge, answer with its message."""
+
+
+class Refused(CatchmentError):
+    """What was asked cannot be done as it stands."""
+
+
+class InvalidField(Refused):
+    """One field of the input is wrong.
+
+    Attributes:
+        field: dotted path of the field, as the user wrote it.
+        problem: what is wrong with it and what would be right.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class NotSupportedYet(InvalidField):
+    """The field is well formed, but this version does not act on it."""
+
+    def __init__(self, field: str, hint: str = "") -> None:
+        super().__init__(field, "not supported yet" + (f"; {hint}" if hint else ""))
+
+
+class WrongState(Refused):
+    """The thing exists, but its state forbids the operation."""
+
+
+class AlreadyExists(Refused):
+    """A thing of that name is there."""
+
+
+class PathRefused(Refused):
+    """A path leaves its root, or is no plain relative path."""
+
+
+class NotFound(CatchmentError):
+    """No such namespace, job, site, blob or file."""
+
+
+class Unauthorized(CatchmentError):
+    """No token, or one that is not known."""
+
+
+class Forbidden(CatchmentError):
+    """A known token without the right to do this."""
+
+
+class BadTensors(CatchmentError):
+    """Bytes that are no tensor file, or tensors that must not be used (NaN, infinite, unknown dtype)."""
+
+
+class TensorMismatch(BadTensors):
+    """Names, shapes or dtypes differ from the global model's."""
+
+
+class UnsafeFile(BadTensors):
+    """A model file that wants to execute code when it is loaded."""
+
+
+class TransferError(CatchmentError):
+    """Bytes did not arrive as announced."""
+
+
+class DigestMismatch(TransferError):
+    """The SHA-256 of what arrived differs from the announced digest."""
+
+    def __init__(self, expected: str, actual: str) -> None:
+        super().__init__(f"sha256 is {actual}, announced was {expected}")
+        self.expected = expected
+        self.actual = actual
+
+
+class OffsetMismatch(TransferError):
+    """A chunk does not continue what is stored; `offset` is where the next one must begin."""
+
+    def __init__(self, offset: int, given: int) -> None:
+        super().__init__(f"the chunk begins at byte {given}, {offset} bytes are stored")
+        self.offset = offset
+
+
+class RoundFailed(CatchmentError):
+    """A round ended below its threshold; the message names each site's outcome."""
+
+
+class JobStopped(CatchmentError):
+    """Somebody asked the job to stop; the flow ends as cancelled."""
+
+
+class LeaseLost(CatchmentError):
+    """Another process owns the job's run now; this one must not write any more."""
+
+
+class SiteError(CatchmentError):
+    """A site cannot do the work that it was given."""
+
+
+class PolicyRefused(SiteError):
+    """The site's own rules forbid the work."""
+
+
+class ScriptFailed(SiteError):
+    """The training script failed, hung, or committed nothing that can be used."""
+
+
+class Unreachable(CatchmentError):
+    """A server does not answer, or not in time."""
+
+
+class SetupError(CatchmentError):
+    """The system cannot start as it is configured; the message says what to change."""
+
+
+class SdkError(CatchmentError):
+    """A training script used the SDK wrongly, or outside of a task."""

@@ -1,0 +1,1 @@
+"""The coordinator's side of the exchange with the sites: registration, work, transfer, results."""

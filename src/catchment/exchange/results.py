@@ -1,0 +1,73 @@
+"""How a work ended, as its site says; what it is worth is decided by the round."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sqlalchemy import select, update
+
+from catchment.errors import NotFound, TransferError
+from catchment.jobs.rows import topic
+from catchment.jobs.states import AT_SITE, WorkState
+from catchment.store import Store
+from catchment.store.database import Transaction
+from catchment.store.schema import works
+from catchment.wire.messages import ResultAnswer, WorkResult
+
+GIVEN = (WorkState.DELIVERED, WorkState.ADMITTED, WorkState.REJECTED, WorkState.FAILED)
+
+
+def finish_work(store: Store, site: str, work_id: str, result: WorkResult) -> ResultAnswer:
+    """Take a result. Sent twice it counts once; sent too late it is answered and counts for nothing.
+
+    Raises:
+        NotFound: the site has no such work.
+        TransferError: the update that the result names has not arrived.
+    """
+
+    def step(tx: Transaction) -> ResultAnswer:
+        work = tx.execute(
+            select(works).where(works.c.id == work_id, works.c.site == site).with_for_update()
+        ).first()
+        if work is None:
+            raise NotFound(f"site {site!r} has no work {work_id!r}")
+        if work.state in GIVEN:
+            return ResultAnswer(accepted=True, reason="this result was given before")
+        if work.state not in AT_SITE:
+            return ResultAnswer(accepted=False, reason=work.reason or f"the work is {work.state}")
+        if result.status == "done" and result.update is not None and work.update != result.update.digest:
+            raise TransferError(f"update {result.update.digest} has not arrived; upload it first")
+        tx.execute(update(works).where(works.c.id == work_id).values(**_values(result, tx.now)))
+        tx.notify(topic(work.job_uid))
+        return ResultAnswer(accepted=True)
+
+    return store.db.write(step)
+
+
+def _values(result: WorkResult, now: float) -> dict[str, Any]:
+    done = result.status == "done"
+    return {
+        "state": WorkState.DELIVERED if done else WorkState.FAILED,
+        "reason": storable(result.reason) if result.reason or done else "the site gave no reason",
+        "metrics": storable(result.metrics),
+        "parameters": storable(result.parameters),
+        "log_tail": storable(result.log_tail),
+        "seconds": result.seconds,
+        "finished_at": now,
+    }
+
+
+def storable(value: Any) -> Any:
+    """What a site sent, without what no database takes: NaN and infinities become words, NUL goes away."""
+    match value:
+        case str():
+            return value.replace("\x00", "")
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict():
+            return {storable(str(key)): storable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [storable(item) for item in value]
+        case _:
+            return value

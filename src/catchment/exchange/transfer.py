@@ -1,0 +1,163 @@
+"""Bytes between coordinator and sites: blobs down, client updates up in resumable chunks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from catchment.errors import DigestMismatch, Forbidden, NotFound, OffsetMismatch, Refused, TransferError
+from catchment.jobs.states import AT_SITE
+from catchment.models.tensors import file_digest
+from catchment.store import Store
+from catchment.store.database import Transaction
+from catchment.store.schema import works
+
+WRITE_BYTES = 1 << 20
+"""Received pieces are gathered to about this size before they are written."""
+
+_receiving: set[str] = set()
+"""Works whose bytes are being received in this process: two requests for one update must not mix."""
+
+
+def site_blob(store: Store, site: str, digest: str) -> tuple[Path, int]:
+    """A local file with bytes that one of the site's own works refers to, and its size.
+
+    Raises:
+        Forbidden: no work of this site needs the blob.
+        NotFound: the store does not have it.
+    """
+
+    def step(tx: Transaction) -> bool:
+        orders = tx.execute(
+            select(works.c.order).where(works.c.site == site, works.c.state.in_(AT_SITE))
+        ).scalars()
+        return any(digest in _digests(order) for order in orders)
+
+    if not store.db.read(step):
+        raise Forbidden(f"no open work of site {site!r} needs blob {digest}")
+    path = store.blobs.local_path(digest)
+    return path, path.stat().st_size
+
+
+def _digests(order: dict[str, Any]) -> set[str]:
+    scripts = order.get("scripts")
+    return {order["weights"]["digest"]} | ({scripts["archive"]["digest"]} if scripts else set())
+
+
+def upload_offset(store: Store, site: str, work_id: str) -> int:
+    """How many bytes of a work's update are stored; all of them once it is complete.
+
+    Raises:
+        NotFound: the site has no such work.
+    """
+    work = _own_work(store, site, work_id)
+    return int(work.update_bytes) if work.update else _stored(_staged(store, work_id))
+
+
+async def receive(
+    store: Store,
+    site: str,
+    work_id: str,
+    *,
+    start: int,
+    total: int,
+    digest: str,
+    chunks: AsyncIterator[bytes],
+) -> int:
+    """Append bytes `start`.. of an update; once all `total` are there, check and keep it.
+
+    Returns how many bytes are stored afterwards.
+
+    Raises:
+        NotFound: the site has no such work.
+        Refused: nobody wants the work any more, or it is too large.
+        OffsetMismatch: `start` does not continue what is stored.
+        DigestMismatch: the whole differs from its announced digest; the upload begins anew.
+        TransferError: more bytes than announced, or two requests at once.
+    """
+    work = await asyncio.to_thread(_own_work, store, site, work_id)
+    if work.update == digest:
+        return total
+    if work.state not in AT_SITE:
+        raise Refused(f"the update is not wanted any more: {work.reason or work.state}")
+    if total > store.settings.max_update_bytes:
+        raise Refused(f"the update has {total} bytes, at most {store.settings.max_update_bytes} are taken")
+    if work_id in _receiving:
+        raise TransferError(
+            "another request is sending this update; wait for it to end, then ask for the offset"
+        )
+    _receiving.add(work_id)
+    try:
+        staged = _staged(store, work_id)
+        if (stored := _stored(staged)) != start:
+            raise OffsetMismatch(stored, start)
+        stored = await _append(staged, start, total, chunks)
+        if stored == total:
+            await asyncio.to_thread(_keep, store, work_id, staged, digest, total)
+        return stored
+    finally:
+        _receiving.discard(work_id)
+
+
+async def _append(staged: Path, start: int, total: int, chunks: AsyncIterator[bytes]) -> int:
+    """Write what arrives; what was written stays when the connection breaks off, and is continued later."""
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT, 0o600)
+    stored, gathered = start, bytearray()
+    try:
+        async for chunk in chunks:
+            gathered += chunk
+            if stored + len(gathered) > total:
+                raise TransferError(f"more than the announced {total} bytes arrive")
+            if len(gathered) >= WRITE_BYTES:
+                stored += await asyncio.to_thread(_write_all, descriptor, bytes(gathered), stored)
+                gathered.clear()
+        return stored + await asyncio.to_thread(_write_all, descriptor, bytes(gathered), stored)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> int:
+    view = memoryview(data)
+    done = 0
+    while done < len(view):
+        done += os.pwrite(descriptor, view[done:], offset + done)
+    return done
+
+
+def _keep(store: Store, work_id: str, staged: Path, digest: str, total: int) -> None:
+    actual = file_digest(staged)
+    if actual != digest:
+        staged.unlink()
+        raise DigestMismatch(digest, actual)
+    store.blobs.put_file(staged, digest)
+
+    def step(tx: Transaction) -> None:
+        tx.execute(update(works).where(works.c.id == work_id).values(update=digest, update_bytes=total))
+
+    store.db.write(step)
+
+
+def _own_work(store: Store, site: str, work_id: str) -> Row[Any]:
+    work = store.db.read(
+        lambda tx: tx.execute(select(works).where(works.c.id == work_id, works.c.site == site)).first()
+    )
+    if work is None:
+        raise NotFound(f"site {site!r} has no work {work_id!r}")
+    return work
+
+
+def _staged(store: Store, work_id: str) -> Path:
+    return store.blobs.staging_folder / f"update-{work_id}"
+
+
+def _stored(staged: Path) -> int:
+    try:
+        return staged.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,1 @@
+"""Jobs: their specification, their state machine, and what may be done to them when."""

@@ -1,0 +1,259 @@
+"""What users do to jobs: create, update, start, stop, delete, look at them."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, insert
+from sqlalchemy.exc import IntegrityError
+
+from catchment.errors import AlreadyExists, InvalidField, WrongState
+from catchment.jobs import namespaces, purge, references, rows, views
+from catchment.jobs.spec import Job, parse_job
+from catchment.jobs.states import BUSY, JobState
+from catchment.store import Store
+from catchment.store.database import Transaction
+from catchment.store.schema import jobs
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a job, for whoever makes the flow run.
+
+    Attributes:
+        key: names this start; making a flow run twice with one key makes one run.
+        run: number of the training run that it begins or continues.
+        resume: True when committed rounds of the run are kept.
+    """
+
+    uid: str
+    namespace: str
+    job_id: str
+    key: str
+    run: int
+    resume: bool
+
+
+def create_job(store: Store, namespace: str, body: object) -> None:
+    """Store a new job as QUEUED.
+
+    Raises:
+        Refused: a field is wrong, or the id is taken.
+        NotFound: the namespace does not exist.
+    """
+    job = parse_job(body)
+    namespaces.get(store, namespace)
+    references.check(store, namespace, job, known_checkpoints=())
+
+    def step(tx: Transaction) -> None:
+        namespaces.require(tx, namespace, for_update=True)
+        if rows.find(tx, namespace, job.id) is not None:
+            raise AlreadyExists(f"id: job {job.id!r} already exists in namespace {namespace!r}")
+        tx.execute(
+            insert(jobs).values(
+                uid=uuid.uuid4().hex,
+                namespace=namespace,
+                id=job.id,
+                spec=_stored(job),
+                state=JobState.QUEUED,
+                created_at=tx.now,
+                state_since=tx.now,
+            )
+        )
+
+    try:
+        store.db.write(step)
+    except IntegrityError as error:
+        raise AlreadyExists(f"id: job {job.id!r} already exists in namespace {namespace!r}") from error
+
+
+def update_job(store: Store, namespace: str, job_id: str, body: object) -> None:
+    """Replace a job's specification; state and results stay.
+
+    Raises:
+        Refused: a field is wrong, the id differs, or the job is busy.
+        NotFound: no such job or namespace.
+    """
+    job = parse_job(body)
+    if job.id != job_id:
+        raise InvalidField("id", f"is {job.id!r}, the path says {job_id!r}")
+    known = store.db.read(lambda tx: purge.checkpoint_paths(tx, rows.require(tx, namespace, job_id).uid))
+    references.check(store, namespace, job, known_checkpoints=tuple(known))
+
+    def step(tx: Transaction) -> None:
+        row = rows.require(tx, namespace, job_id, lock=True)
+        if row.state in BUSY:
+            raise WrongState(f"job {job_id!r} is {row.state}; it can be updated once that is over")
+        seed = row.spec.get("seed") if job.seed is None else job.seed
+        rows.change(tx, row.uid, spec={**_stored(job), "seed": seed})
+
+    store.db.write(step)
+
+
+def _stored(job: Job) -> dict[str, Any]:
+    """The specification as it is kept and shown: defaults filled in, a seed drawn where none was given."""
+    spec = job.model_dump(mode="json", by_alias=True, exclude_none=True)
+    spec["parameters"] = dict(job.parameters)  # a null value is a bare key of the command line
+    spec.setdefault("seed", secrets.randbits(48))
+    return spec
+
+
+def request_start(store: Store, namespace: str, job_id: str) -> Start | None:
+    """Move a job to STARTING; None when it runs already.
+
+    After STOPPED or FAILED the run goes on from its last committed round, unless the specification now
+    names another model source; after FINISHED a new run begins.
+
+    Raises:
+        NotFound: no such job.
+        WrongState: it is being stopped or deleted.
+    """
+
+    def step(tx: Transaction) -> Start | None:
+        row = rows.require(tx, namespace, job_id, lock=True)
+        if row.state in (JobState.STOPPING, JobState.DELETING):
+            raise WrongState(f"job {job_id!r} is {row.state}; it can be started once that is over")
+        if row.state == JobState.RUNNING:
+            return None
+        if row.state == JobState.STARTING:
+            return start_of(row)
+        return begin_start(store, tx, row)
+
+    return store.db.write(step)
+
+
+def begin_start(store: Store, tx: Transaction, row: Row[Any]) -> Start:
+    """Move a resting job, whose row is locked, to STARTING."""
+    job = rows.spec_of(row)
+    source = list(job.model_source)
+    fresh = row.run == 0 or row.state == JobState.FINISHED or source != row.run_source
+    values: dict[str, Any] = {}
+    if fresh:
+        run, folder = _next_run_folder(store, row, job)
+        values = {
+            "run": run,
+            "run_source": source,
+            "run_folders": [*row.run_folders, folder],
+            "initial_weights": None,
+            "progress": 0,
+        }
+    rows.change(
+        tx,
+        row.uid,
+        state=JobState.STARTING,
+        reason="",
+        starts=row.starts + 1,
+        resumes=0,
+        stop_requested=False,
+        flow_run_id=None,
+        started_at=tx.now,
+        finished_at=None,
+        **values,
+    )
+    return start_of(rows.by_uid(tx, row.uid))
+
+
+def _next_run_folder(store: Store, row: Row[Any], job: Job) -> tuple[int, str]:
+    """The first run number above the last whose folder is free."""
+    run = row.run + 1
+    while store.files.is_folder(row.namespace, folder := f"{job.output.rstrip('/')}/{job.id}_V{run}"):
+        run += 1
+    return run, folder
+
+
+def start_of(row: Row[Any]) -> Start:
+    """The start that a STARTING or RUNNING job is in."""
+    return Start(
+        uid=row.uid,
+        namespace=row.namespace,
+        job_id=row.id,
+        key=f"{row.uid}-{row.starts}",
+        run=row.run,
+        resume=row.progress > 0,
+    )
+
+
+def launched(store: Store, uid: str, flow_run_id: str) -> None:
+    """Remember which flow run does the job's work."""
+    store.db.write(lambda tx: rows.change(tx, uid, flow_run_id=flow_run_id))
+
+
+def request_stop(store: Store, namespace: str, job_id: str) -> None:
+    """Ask a job to stop; sites are told in the same breath. STOPPED follows when its flow has ended.
+
+    Raises:
+        NotFound: no such job.
+        WrongState: it has FINISHED, or is being deleted.
+    """
+
+    def step(tx: Transaction) -> None:
+        row = rows.require(tx, namespace, job_id, lock=True)
+        match row.state:
+            case JobState.STOPPED | JobState.STOPPING:
+                return
+            case JobState.FINISHED | JobState.DELETING:
+                raise WrongState(f"job {job_id!r} is {row.state} and cannot be stopped")
+            case JobState.QUEUED | JobState.FAILED:
+                rows.end(tx, row.uid, JobState.STOPPED, row.reason)
+            case _:
+                rows.change(
+                    tx, row.uid, state=JobState.STOPPING, stop_requested=True, reason="stop was asked for"
+                )
+                rows.cancel_open_works(tx, row.uid, "the job was stopped")
+
+    store.db.write(step)
+
+
+def request_delete(store: Store, namespace: str, job_id: str) -> None:
+    """Delete a job and all that it made, stopping it first. A job that is not there is fine."""
+
+    def step(tx: Transaction) -> Row[Any] | None:
+        row = rows.find(tx, namespace, job_id, lock=True)
+        if row is None or row.state == JobState.DELETING:
+            return None
+        rows.change(tx, row.uid, state=JobState.DELETING, stop_requested=True, reason="delete was asked for")
+        rows.cancel_open_works(tx, row.uid, "the job was deleted")
+        return row
+
+    row = store.db.write(step)
+    if row is not None and row.lease_until <= store.db.clock() and row.flow_run_id is None:
+        purge.purge_job(store, row.uid)
+
+
+def get_job(store: Store, namespace: str, job_id: str) -> dict[str, Any]:
+    """The document's Job object, with namespace, times, status and checkpoints. Raises NotFound."""
+
+    def step(tx: Transaction) -> dict[str, Any]:
+        row = rows.require(tx, namespace, job_id)
+        return views.job_view(row, views.checkpoints_of(tx, [row.uid]).get(row.uid, {}))
+
+    return store.db.read(step)
+
+
+def list_jobs(
+    store: Store, namespace: str, *, state: str | None = None, offset: int = 0, limit: int | None = None
+) -> list[dict[str, Any]]:
+    """A namespace's jobs, oldest first.
+
+    Raises:
+        NotFound: no such namespace.
+        InvalidField: `state` is none of the document's words, or offset or limit are out of range.
+    """
+    if state is not None and state not in JobState.__members__:
+        raise InvalidField("state", f"must be one of {', '.join(JobState.__members__)}, got {state!r}")
+    if offset < 0 or (limit is not None and limit < 0):
+        raise InvalidField("offset" if offset < 0 else "limit", "must not be negative")
+    return store.db.read(lambda tx: views.list_view(tx, namespace, state, offset, limit))
+
+
+def job_rounds(store: Store, namespace: str, job_id: str, *, run: int | None = None) -> list[dict[str, Any]]:
+    """The report of each round of a run (default: the current one), oldest first. Raises NotFound."""
+
+    def step(tx: Transaction) -> list[dict[str, Any]]:
+        row = rows.require(tx, namespace, job_id)
+        return views.rounds_view(tx, row.uid, row.run if run is None else run)
+
+    return store.db.read(step)

@@ -1,0 +1,64 @@
+"""What a job refers to must be there when it is submitted: model, scripts, checkpoint, output."""
+
+from __future__ import annotations
+
+from catchment.errors import InvalidField, PathRefused
+from catchment.jobs.spec import Job
+from catchment.models.initial import SUFFIXES
+from catchment.store import Store
+from catchment.store.files import plain_path
+
+
+def check(store: Store, namespace: str, job: Job, *, known_checkpoints: tuple[str, ...]) -> None:
+    """Refuse a job that could not begin.
+
+    Raises:
+        InvalidField: names the field that refers to something that is not there, or leaves the namespace.
+    """
+    plain_path(job.output, "output")
+    _inside(store, namespace, job.output, "output")
+    field, value = job.model_source
+    if field == "checkpoint_id":
+        _check_checkpoint(value, known_checkpoints)
+    if job.model_path is not None:
+        _check_model(store, namespace, job.model_path)
+    if job.scripts is not None:
+        _check_scripts(store, namespace, job.scripts.path, job.scripts.config_file)
+
+
+def _check_checkpoint(checkpoint_id: str, known: tuple[str, ...]) -> None:
+    if checkpoint_id not in known:
+        shown = ", ".join(known) if known else "none yet"
+        raise InvalidField(
+            "checkpoint_id",
+            f"{checkpoint_id!r} is no checkpoint of this job, it has {shown}; "
+            "to begin from another job's checkpoint give its path as model_path",
+        )
+
+
+def _check_model(store: Store, namespace: str, path: str) -> None:
+    plain_path(path, "model_path")
+    if not path.endswith(SUFFIXES):
+        raise InvalidField("model_path", f"{path!r} must end in one of {', '.join(SUFFIXES)}")
+    if not _inside(store, namespace, path, "model_path"):
+        raise InvalidField(
+            "model_path", f"there is no file {path!r} in the folder of namespace {namespace!r}"
+        )
+
+
+def _check_scripts(store: Store, namespace: str, path: str, config_file: str) -> None:
+    plain_path(path, "scripts.path")
+    plain_path(config_file, "scripts.config_file")
+    if not _inside(store, namespace, f"{path}/{config_file}", "scripts.path"):
+        raise InvalidField(
+            "scripts.config_file",
+            f"there is no file {config_file!r} in the folder {path!r} of namespace {namespace!r}",
+        )
+
+
+def _inside(store: Store, namespace: str, path: str, field: str) -> bool:
+    """Whether a file is there; refused in the field's name when the path leaves the namespace's folder."""
+    try:
+        return store.files.is_file(namespace, path)
+    except PathRefused as error:
+        raise InvalidField(field, str(error)) from error

@@ -1,0 +1,89 @@
+"""Reading and moving rows of jobs: the few statements that every rule about jobs is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from catchment.errors import NotFound
+from catchment.jobs.spec import Job
+from catchment.jobs.states import AT_SITE, JobState, RoundState, WorkState
+from catchment.store.database import Transaction
+from catchment.store.schema import jobs, rounds, works
+
+
+def topic(uid: str) -> str:
+    """What a job's flow and its watchers listen to."""
+    return f"job:{uid}"
+
+
+def site_topic(site: str) -> str:
+    """What a site's held-open request listens to."""
+    return f"site:{site}"
+
+
+def find(tx: Transaction, namespace: str, job_id: str, *, lock: bool = False) -> Row[Any] | None:
+    """The job's row; with `lock` nobody else moves it until the transaction ends."""
+    statement = select(jobs).where(jobs.c.namespace == namespace, jobs.c.id == job_id)
+    return tx.execute(statement.with_for_update() if lock else statement).first()
+
+
+def require(tx: Transaction, namespace: str, job_id: str, *, lock: bool = False) -> Row[Any]:
+    """`find`, or NotFound."""
+    row = find(tx, namespace, job_id, lock=lock)
+    if row is None:
+        raise NotFound(f"job {job_id!r} does not exist in namespace {namespace!r}")
+    return row
+
+
+def by_uid(tx: Transaction, uid: str, *, lock: bool = False) -> Row[Any]:
+    """The job's row by its own identity, or NotFound when it was deleted."""
+    statement = select(jobs).where(jobs.c.uid == uid)
+    row = tx.execute(statement.with_for_update() if lock else statement).first()
+    if row is None:
+        raise NotFound("the job was deleted")
+    return row
+
+
+def change(tx: Transaction, uid: str, **values: Any) -> None:
+    """Set columns of a job; watchers hear of it."""
+    if "state" in values:
+        values.setdefault("state_since", tx.now)
+    tx.execute(update(jobs).where(jobs.c.uid == uid).values(**values))
+    tx.notify(topic(uid))
+
+
+def end(tx: Transaction, uid: str, state: JobState, reason: str = "", **values: Any) -> None:
+    """A job's run is over: the state that stays, no lease, nothing left to stop."""
+    change(
+        tx,
+        uid,
+        state=state,
+        reason=reason,
+        finished_at=tx.now,
+        stop_requested=False,
+        lease_owner=None,
+        lease_until=0.0,
+        **values,
+    )
+
+
+def cancel_open_works(tx: Transaction, uid: str, reason: str) -> None:
+    """Take back what sites still have and give up the open round; the sites' agents hear of it at once."""
+    tx.execute(
+        update(rounds)
+        .where(rounds.c.job_uid == uid, rounds.c.state.in_((RoundState.SELECTED, RoundState.OPEN)))
+        .values(state=RoundState.ABANDONED, reason=reason, collected_at=tx.now)
+    )
+    still_open = (works.c.job_uid == uid) & works.c.state.in_(AT_SITE)
+    sites = tx.execute(select(works.c.site).where(still_open).distinct()).scalars().all()
+    tx.execute(
+        update(works).where(still_open).values(state=WorkState.CANCELLED, reason=reason, finished_at=tx.now)
+    )
+    tx.notify(*(site_topic(site) for site in sites))
+
+
+def spec_of(row: Row[Any]) -> Job:
+    """The job's specification; it was validated when it was stored."""
+    return Job.model_validate(row.spec)

@@ -1,0 +1,196 @@
+"""The supervisor: looks after jobs whose flow run has not begun, was lost, or does not end.
+
+The store is the truth: a flow process renews its job's lease, and where the lease lapses the supervisor
+asks Prefect what became of the run and restarts it, ends the job, or finishes a stop or delete.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal, Protocol
+
+from sqlalchemy import Row, select, update
+
+from catchment.errors import CatchmentError, Unreachable
+from catchment.jobs import purge, rows
+from catchment.jobs.lifecycle import Start, start_of
+from catchment.jobs.states import BUSY, JobState
+from catchment.store import Store
+from catchment.store.database import Transaction
+from catchment.store.schema import jobs
+
+log = logging.getLogger(__name__)
+RunState = Literal[
+    "waiting", "pending", "running", "cancelling", "cancelled", "completed", "failed", "crashed", "gone"
+]
+STOP_GRACE_S = 5.0
+"""A flow that has not ended so long after a stop is cancelled in Prefect, the second line."""
+LOOK_AT_RUN_S = 4.0
+"""A run that Prefect has accepted is left alone for so long before anybody asks how it is."""
+CLAIM_S = 15.0
+
+
+class Launcher(Protocol):
+    """Makes and watches flow runs. Methods raise Unreachable when Prefect does not answer."""
+
+    def launch(self, start: Start) -> str:
+        """Make the flow run of a start, or find it by the start's key; its id."""
+
+    def relaunch(self, start: Start, flow_run_id: str) -> str:
+        """Let a lost run go on, the same one where possible; the id of the one that does."""
+
+    def cancel(self, flow_run_id: str) -> None:
+        """Have a run cancelled; one that has ended is left as it is."""
+
+    def state(self, flow_run_id: str) -> RunState:
+        """How a run is."""
+
+
+def supervise_once(store: Store, launcher: Launcher) -> None:
+    """Look at every busy job once. One job's trouble does not keep it from the others."""
+    busy = store.db.read(
+        lambda tx: tx.execute(select(jobs).where(jobs.c.state.in_(BUSY)).order_by(jobs.c.state_since)).all()
+    )
+    for row in busy:
+        if _needs_a_look(store, row) and _claim(store, row.uid):
+            try:
+                _look_after(store, launcher, row)
+            except CatchmentError as error:
+                log.warning("job=%s/%s supervisor: %s", row.namespace, row.id, error)
+            finally:
+                _unclaim(store, row.uid)
+
+
+def _needs_a_look(store: Store, row: Row[Any]) -> bool:
+    now = store.db.clock()
+    alive = row.lease_until > now
+    if row.state in (JobState.STOPPING, JobState.DELETING):
+        return not alive or now - row.state_since > STOP_GRACE_S
+    return not alive and (row.flow_run_id is None or now - row.state_since > LOOK_AT_RUN_S)
+
+
+def _claim(store: Store, uid: str) -> bool:
+    """One supervisor at a time, when several APIs run."""
+
+    def step(tx: Transaction) -> bool:
+        free = (jobs.c.uid == uid) & (jobs.c.supervised_until <= tx.now)
+        return bool(tx.execute(update(jobs).where(free).values(supervised_until=tx.now + CLAIM_S)).rowcount)
+
+    return store.db.write(step)
+
+
+def _unclaim(store: Store, uid: str) -> None:
+    store.db.write(lambda tx: tx.execute(update(jobs).where(jobs.c.uid == uid).values(supervised_until=0.0)))
+
+
+def _look_after(store: Store, launcher: Launcher, row: Row[Any]) -> None:
+    match row.state:
+        case JobState.DELETING:
+            _cancel(launcher, row)
+            if row.lease_until <= store.db.clock():
+                purge.purge_job(store, row.uid)
+        case JobState.STOPPING:
+            _cancel(launcher, row)
+            if row.lease_until <= store.db.clock():
+                _end_if_still(store, row, JobState.STOPPED, "")
+        case JobState.STARTING if row.flow_run_id is None:
+            launch(store, launcher, start_of(row))
+        case _:
+            _look_at_run(store, launcher, row)
+
+
+def launch(store: Store, launcher: Launcher, start: Start) -> None:
+    """Make a start's flow run; when Prefect does not answer the job says so, and fails after a while."""
+    try:
+        flow_run_id = launcher.launch(start)
+    except CatchmentError as error:
+        _wait_or_fail(store, start.uid, f"the job waits for Prefect: {error}", error)
+        return
+
+    def step(tx: Transaction) -> None:
+        row = rows.by_uid(tx, start.uid, lock=True)
+        if start_of(row).key == start.key and row.flow_run_id is None:
+            rows.change(tx, start.uid, flow_run_id=flow_run_id, reason="")
+
+    store.db.write(step)
+
+
+def _wait_or_fail(store: Store, uid: str, reason: str, error: CatchmentError) -> None:
+    def step(tx: Transaction) -> None:
+        row = rows.by_uid(tx, uid, lock=True)
+        if row.state != JobState.STARTING:
+            return
+        over = tx.now - row.state_since > store.settings.start_timeout_s
+        if over or not isinstance(error, Unreachable):
+            rows.end(tx, uid, JobState.FAILED, str(error) if not over else f"{reason}, for too long")
+        elif row.reason != reason:
+            tx.execute(update(jobs).where(jobs.c.uid == uid).values(reason=reason))
+
+    store.db.write(step)
+
+
+def _cancel(launcher: Launcher, row: Row[Any]) -> None:
+    if row.flow_run_id is None:
+        return
+    try:
+        launcher.cancel(row.flow_run_id)
+    except Unreachable as error:
+        # The store has told flow and sites already; Prefect only has to catch up.
+        log.warning("job=%s/%s cancel: %s", row.namespace, row.id, error)
+
+
+def _look_at_run(store: Store, launcher: Launcher, row: Row[Any]) -> None:
+    """A job without a living flow process: did its run end, is it waiting, or was the process lost?"""
+    state = launcher.state(row.flow_run_id)
+    if state == "cancelled":
+        _end_if_still(store, row, JobState.STOPPED, "the flow run was cancelled in Prefect")
+    elif state in ("waiting", "pending", "cancelling") and row.state == JobState.STARTING:
+        if store.db.clock() - row.state_since > store.settings.start_timeout_s:
+            _cancel(launcher, row)
+            _end_if_still(
+                store,
+                row,
+                JobState.FAILED,
+                f"no flow runner took the job within {store.settings.start_timeout_s:g} s; "
+                "is one running for the work pool?",
+            )
+    elif state not in ("waiting", "pending"):
+        _resume(store, launcher, row, state)
+
+
+def _resume(store: Store, launcher: Launcher, row: Row[Any], state: RunState) -> None:
+    """Go on with a job whose process was lost, unless it gets nowhere."""
+    if row.resumes >= store.settings.max_resumes:
+        reason = f"the flow process was lost {row.resumes + 1} times without a round in between"
+        _cancel(launcher, row)
+        _end_if_still(store, row, JobState.FAILED, f"{reason}; the flow run is {state}")
+        return
+    flow_run_id = launcher.relaunch(start_of(row), row.flow_run_id)
+
+    def step(tx: Transaction) -> None:
+        current = rows.by_uid(tx, row.uid, lock=True)
+        if current.state == row.state and current.lease_until <= tx.now:
+            rows.change(
+                tx,
+                row.uid,
+                state=JobState.STARTING,
+                reason="the flow process was lost; the job goes on after its last committed round",
+                resumes=current.resumes + 1,
+                flow_run_id=flow_run_id,
+                lease_owner=None,
+            )
+
+    store.db.write(step)
+    log.warning("job=%s/%s flow process lost (%s), resumed", row.namespace, row.id, state)
+
+
+def _end_if_still(store: Store, row: Row[Any], state: JobState, reason: str) -> None:
+    """End a job unless somebody moved it meanwhile."""
+
+    def step(tx: Transaction) -> None:
+        current = rows.by_uid(tx, row.uid, lock=True)
+        if current.state == row.state and current.lease_until <= tx.now:
+            rows.end(tx, row.uid, state, reason)
+            rows.cancel_open_works(tx, row.uid, reason or "the job was stopped")
+
+    store.db.write(step)

@@ -1,0 +1,1 @@
+"""Rounds: claim a run, select, publish, collect, aggregate and commit, evaluate, save, finish."""

@@ -1,0 +1,60 @@
+"""Admission: whether a delivered update may take part in its round."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from sqlalchemy import Row
+
+from catchment.errors import BadTensors
+from catchment.models.tensors import Signature, TensorFile, check_update
+from catchment.store import Store
+
+MAX_SAMPLES = 2**40
+"""More samples than any site has; a larger number would give one site all the weight."""
+
+
+def num_samples_of(metrics: dict[str, Any]) -> int:
+    """The number of samples that a site trained or evaluated on; 1 where it says nothing, as the original.
+
+    Raises:
+        BadTensors: it is no integer, below 1, or absurdly large.
+    """
+    given = metrics.get("sample_num", 1)
+    is_number = isinstance(given, int | float) and not isinstance(given, bool)
+    if not is_number or not math.isfinite(given) or given != math.floor(given):
+        raise BadTensors(f"sample_num is {given!r}, it must be a whole number")
+    if not 1 <= given <= MAX_SAMPLES:
+        raise BadTensors(f"sample_num is {given}, it must be between 1 and {MAX_SAMPLES}")
+    return int(given)
+
+
+def admit_update(store: Store, work: Row[Any], signature: Signature) -> int:
+    """Check a delivered update against the global weights' signature; the samples that it stands for.
+
+    Raises:
+        BadTensors: it must not take part; the message says why.
+    """
+    if work.update is None:
+        raise BadTensors("committed no weights")
+    with TensorFile.open(store.blobs.local_path(work.update)) as update:
+        check_update(update, signature)
+    return num_samples_of(work.metrics or {})
+
+
+def weighted_means(reports: list[dict[str, Any]]) -> dict[str, float]:
+    """Sample-weighted mean of each finite metric over the sites that report it; `sample_num` is the sum."""
+    sums: dict[str, float] = {}
+    weights: dict[str, int] = {}
+    total = 0
+    for report in reports:
+        samples = num_samples_of(report)
+        total += samples
+        for name, value in report.items():
+            if name == "sample_num" or isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if math.isfinite(value):
+                sums[name] = sums.get(name, 0.0) + samples * float(value)
+                weights[name] = weights.get(name, 0) + samples
+    return {**{name: sums[name] / weights[name] for name in sums}, "sample_num": total}

@@ -1,0 +1,125 @@
+"""One process at a time drives a job's run: it claims the job, and proves that with each write."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, update
+
+from catchment.errors import CatchmentError, JobStopped, LeaseLost
+from catchment.jobs import lifecycle, rows
+from catchment.jobs.states import JobState
+from catchment.store import Store
+from catchment.store.database import Transaction
+from catchment.store.schema import jobs
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A process's right to drive one run of a job; ids only, so that tasks can pass it on.
+
+    Attributes:
+        owner: names the process's attempt; a later attempt has another one.
+    """
+
+    uid: str
+    namespace: str
+    job_id: str
+    run: int
+    owner: str
+
+
+def claim_job(store: Store, namespace: str, job_id: str, *, flow_run_id: str, attempt: int) -> Claim:
+    """Take a job for a flow run. A job that rests is started by this, as `:start` would.
+
+    Raises:
+        NotFound: no such job.
+        JobStopped: the job is to stop.
+        LeaseLost: another flow run drives it.
+    """
+    owner = f"{flow_run_id}:{attempt}"[:64]
+
+    def step(tx: Transaction) -> Claim:
+        row = rows.require(tx, namespace, job_id, lock=True)
+        if row.stop_requested or row.state in (JobState.STOPPING, JobState.DELETING):
+            raise JobStopped(f"job {job_id!r} is {row.state}")
+        if row.state not in (JobState.STARTING, JobState.RUNNING):
+            lifecycle.begin_start(store, tx, row)
+            row = rows.by_uid(tx, row.uid)
+        elif row.flow_run_id not in (None, flow_run_id):
+            raise LeaseLost(f"flow run {row.flow_run_id} drives job {job_id!r}")
+        elif row.lease_until > tx.now and row.lease_owner not in (None, owner) and row.flow_run_id is None:
+            raise LeaseLost(f"another process drives job {job_id!r}")
+        rows.change(
+            tx,
+            row.uid,
+            state=JobState.RUNNING,
+            reason="",
+            flow_run_id=flow_run_id,
+            lease_owner=owner,
+            lease_until=tx.now + store.settings.job_lease_s,
+        )
+        return Claim(row.uid, namespace, job_id, row.run, owner)
+
+    return store.db.write(step)
+
+
+def held(tx: Transaction, claim: Claim, *, lock: bool = True) -> Row[Any]:
+    """The claimed job's row, locked; every write of a run begins with this.
+
+    Raises:
+        JobStopped: somebody asked the job to stop.
+        LeaseLost: the run belongs to another process now, or is over.
+        NotFound: the job was deleted.
+    """
+    row = rows.by_uid(tx, claim.uid, lock=lock)
+    if row.stop_requested:
+        raise JobStopped(row.reason or "stop was asked for")
+    if row.lease_owner != claim.owner or row.run != claim.run:
+        raise LeaseLost(f"job {claim.job_id!r} is driven by another process now, or its run is over")
+    return row
+
+
+def renew(store: Store, claim: Claim) -> bool:
+    """Prolong the lease; False when it is not ours any more."""
+
+    def step(tx: Transaction) -> bool:
+        row = rows.by_uid(tx, claim.uid, lock=True)
+        if row.lease_owner != claim.owner:
+            return False
+        lease_until = tx.now + store.settings.job_lease_s
+        tx.execute(update(jobs).where(jobs.c.uid == claim.uid).values(lease_until=lease_until))
+        return True
+
+    return store.db.write(step)
+
+
+@contextlib.contextmanager
+def lease_kept(store: Store, claim: Claim) -> Iterator[None]:
+    """Renew the lease from a thread for the time of a `with` block."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(store.settings.job_lease_s / 4):
+            try:
+                if not renew(store, claim):
+                    log.warning("job=%s the lease is not ours any more", claim.job_id)
+                    return
+            except CatchmentError as error:
+                # Every write of the run checks the lease itself, so a missed renewal can lose only time.
+                log.warning("job=%s lease not renewed: %s", claim.job_id, error)
+
+    thread = threading.Thread(target=keep, name=f"lease-{claim.job_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=5)

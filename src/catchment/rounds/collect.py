@@ -1,0 +1,172 @@
+"""Collecting a round's updates: wait, admit what arrives, give up on who is gone, and know when to close."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from catchment.errors import BadTensors, NotFound, RoundFailed
+from catchment.exchange.sites import lose_works
+from catchment.jobs import rows
+from catchment.jobs.spec import HyperParameters
+from catchment.jobs.states import AT_SITE, PENDING, RoundState, WorkState
+from catchment.models.tensors import Signature, TensorFile
+from catchment.rounds import journal
+from catchment.rounds.admission import admit_update, num_samples_of
+from catchment.rounds.claim import Claim, held
+from catchment.store import Store
+from catchment.store.database import Transaction
+from catchment.store.schema import sites
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a round's training brought: enough updates to commit, or too few."""
+
+    attempt: int
+    admitted: int
+    enough: bool
+    reason: str = ""
+
+
+def collect_updates(store: Store, claim: Claim, number: int) -> Collected:
+    """Wait until the round can be closed, then close it for its sites.
+
+    The round closes when every site has delivered or failed, when redundancy's surplus is not needed any
+    more, when the threshold is out of reach, or at its deadline.
+
+    Raises:
+        RoundFailed: there is no such open round.
+        JobStopped, LeaseLost: as `held`.
+    """
+    signature: Signature | None = None
+    while True:
+        ticket = store.db.signals.ticket(rows.topic(claim.uid))
+        attempt = store.db.write(lambda tx: _attempt(store, tx, claim, number))
+        if attempt.state in (RoundState.COMMITTED, RoundState.FAILED) or attempt.collected_at is not None:
+            return store.db.read(lambda tx, row=attempt: _collected(tx, claim, row))  # type: ignore[misc]
+        if signature is None:
+            with TensorFile.open(store.blobs.local_path(attempt.weights)) as weights:
+                signature = weights.signature
+        admit_delivered(store, claim, number, attempt.attempt, "train", signature)
+        closed, wait_s = store.db.write(lambda tx: _close_if_due(store, tx, claim, number))
+        if closed is not None:
+            return closed
+        store.db.signals.wait(ticket, wait_s)
+
+
+def _attempt(store: Store, tx: Transaction, claim: Claim, number: int) -> Row[Any]:
+    held(tx, claim)
+    attempt = journal.latest_attempt(tx, claim, number)
+    if attempt is None or attempt.state in (RoundState.SELECTED, RoundState.ABANDONED):
+        raise RoundFailed(f"round {number} of job {claim.job_id!r} has no published work")
+    lose_gone_sites(store, tx, journal.works_of(tx, claim, number, attempt.attempt, "train"))
+    return attempt
+
+
+def lose_gone_sites(store: Store, tx: Transaction, of_works: list[Row[Any]]) -> float:
+    """Give up work whose site shows no sign of life; seconds until the next lease may lapse."""
+    waiting = {work.site for work in of_works if work.state in AT_SITE}
+    if not waiting:
+        return 60.0
+    lease_s = store.settings.site_lease_s
+    seen = tx.execute(
+        select(sites.c.name, sites.c.last_seen, sites.c.left_at).where(sites.c.name.in_(waiting))
+    )
+    silent_for = {row.name: tx.now - row.last_seen for row in seen}
+    gone = [site for site in waiting if silent_for.get(site, lease_s + 1) > lease_s]
+    if gone:
+        lose_works(tx, gone, f"no sign of life from the site for {lease_s:g} s")
+    left = [lease_s - silent_for[site] for site in waiting if site not in gone]
+    return max(0.1, min(left, default=60.0) + 0.05)
+
+
+def admit_delivered(
+    store: Store, claim: Claim, number: int, attempt: int, kind: str, signature: Signature | None
+) -> None:
+    """Decide on each delivered work. Reading an update takes time, so no transaction is open meanwhile."""
+    delivered = store.db.read(
+        lambda tx: [
+            work
+            for work in journal.works_of(tx, claim, number, attempt, kind)
+            if work.state == WorkState.DELIVERED
+        ]
+    )
+    for work in delivered:
+        state, reason, samples = WorkState.ADMITTED, "", None
+        try:
+            samples = (
+                admit_update(store, work, signature)
+                if signature is not None
+                else num_samples_of(work.metrics or {})
+            )
+            if "sample_num" not in (work.metrics or {}):
+                reason = "reported no sample_num, counted as 1"
+        except (BadTensors, NotFound) as error:
+            state, reason = WorkState.REJECTED, str(error)
+
+        def step(
+            tx: Transaction,
+            work: Row[Any] = work,
+            state: WorkState = state,
+            reason: str = reason,
+            samples: int | None = samples,
+        ) -> None:
+            held(tx, claim)
+            journal.end_work(tx, work.id, state, reason, num_samples=samples)
+
+        store.db.write(step)
+
+
+def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> tuple[Collected | None, float]:
+    """Close the round when its rule says so; otherwise how long to wait before looking again."""
+    row = held(tx, claim)
+    attempt = journal.latest_attempt(tx, claim, number)
+    if attempt is None:
+        raise RoundFailed(f"round {number} of job {claim.job_id!r} is gone")
+    found = journal.works_of(tx, claim, number, attempt.attempt, "train")
+    hyper = rows.spec_of(row).hyper_parameters
+    admitted = sum(work.state == WorkState.ADMITTED for work in found)
+    pending = [work for work in found if work.state in PENDING]
+    over = tx.now >= attempt.deadline
+    if not is_closed(hyper, len(found), admitted, len(pending), over=over):
+        wait_s = min(attempt.deadline - tx.now, lose_gone_sites(store, tx, found))
+        return None, 0.0 if any(work.state == WorkState.DELIVERED for work in pending) else wait_s
+    late = (
+        f"no result within round_timeout, {hyper.round_timeout} s" if over else "the round closed without it"
+    )
+    journal.take_back(tx, pending, late)
+    enough = admitted >= hyper.threshold_client_num
+    values: dict[str, Any] = {"collected_at": tx.now}
+    if not enough:
+        told = "; ".join(
+            f"{work.site} {_told(work, pending, late)}" for work in found if work.state != "admitted"
+        )
+        values["state"] = RoundState.FAILED
+        values["reason"] = (
+            f"round {number} has {admitted} of at least {hyper.threshold_client_num} updates: {told}"[:4000]
+        )
+    journal.change_round(tx, attempt, **values)
+    tx.notify(rows.topic(claim.uid))
+    return Collected(attempt.attempt, admitted, enough, values.get("reason", "")), 0.0
+
+
+def is_closed(hyper: HyperParameters, selected: int, admitted: int, pending: int, *, over: bool) -> bool:
+    """Whether a round has what it needs, or cannot get it any more."""
+    surplus_not_needed = selected > hyper.client_num and admitted >= hyper.client_num
+    out_of_reach = admitted + pending < hyper.threshold_client_num
+    return pending == 0 or over or surplus_not_needed or out_of_reach
+
+
+def _told(work: Row[Any], pending: list[Row[Any]], late: str) -> str:
+    if any(work.id == other.id for other in pending):
+        return f"late ({late})"
+    return f"{work.state} ({work.reason})"
+
+
+def _collected(tx: Transaction, claim: Claim, attempt: Row[Any]) -> Collected:
+    found = journal.works_of(tx, claim, attempt.number, attempt.attempt, "train")
+    admitted = sum(work.state == WorkState.ADMITTED for work in found)
+    return Collected(attempt.attempt, admitted, attempt.state != RoundState.FAILED, attempt.reason)

@@ -1,0 +1,143 @@
+"""Aggregation and commit: a round's end and the next one's beginning, in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from catchment.errors import RoundFailed
+from catchment.jobs import purge, rows
+from catchment.jobs.spec import Job
+from catchment.jobs.states import RoundState, WorkState
+from catchment.models.tensors import TensorFile, TensorWriter, file_digest
+from catchment.rounds import journal
+from catchment.rounds.admission import weighted_means
+from catchment.rounds.claim import Claim, held
+from catchment.rounds.cohort import rule_of
+from catchment.rounds.evaluation import evaluation_due, publish_evaluation
+from catchment.rounds.select import choose, open_round
+from catchment.store import Store
+from catchment.store.blobs import new_staged_file
+from catchment.store.database import Transaction
+from catchment.store.schema import rounds, works
+from catchment.strategies.base import ClientUpdate, Strategy
+from catchment.strategies.fedavg import FedAvg
+
+
+def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
+    """Aggregate the admitted updates of a collected round and commit it; the new weights' digest.
+
+    The same transaction offers the evaluation where it is due, selects the next round's cohort and
+    publishes its work, so that sites train while the rest of this round is written down.
+
+    Raises:
+        RoundFailed: the round was not collected, or not enough updates were admitted.
+        BadTensors: the new weights would not be finite.
+        JobStopped, LeaseLost: as `held`.
+    """
+    row, attempt = store.db.read(
+        lambda tx: (held(tx, claim, lock=False), journal.latest_attempt(tx, claim, number))
+    )
+    if attempt is None or attempt.state not in (RoundState.OPEN, RoundState.COMMITTED):
+        raise RoundFailed(f"round {number} of job {claim.job_id!r} has nothing to aggregate")
+    if attempt.state == RoundState.COMMITTED:
+        return str(attempt.new_weights)
+    job = rows.spec_of(row)
+    admitted = store.db.read(
+        lambda tx: [
+            work
+            for work in journal.works_of(tx, claim, number, attempt.attempt, "train")
+            if work.state == WorkState.ADMITTED
+        ]
+    )
+    if attempt.collected_at is None or len(admitted) < job.hyper_parameters.threshold_client_num:
+        raise RoundFailed(f"round {number} of job {claim.job_id!r} is not ready to be committed")
+    digest = aggregate(store, strategy_of(job), attempt.weights, admitted)
+    store.db.write(lambda tx: _commit(store, tx, claim, number, digest, admitted))
+    sweep(store, claim, number)
+    return digest
+
+
+def strategy_of(job: Job) -> Strategy:
+    """The job's aggregation rule."""
+    return FedAvg(learning_rate=job.hyper_parameters.learning_rate)
+
+
+def aggregate(store: Store, strategy: Strategy, weights_digest: str, admitted: list[Row[Any]]) -> str:
+    """New global weights from the weights that the round began with and its updates, in site order."""
+    staged = new_staged_file(store.blobs)
+    with TensorFile.open(store.blobs.local_path(weights_digest)) as weights:
+        sums = strategy.begin(weights)
+        for work in sorted(admitted, key=lambda work: work.site):
+            with TensorFile.open(store.blobs.local_path(work.update)) as tensors:
+                strategy.accumulate(sums, ClientUpdate(work.site, work.num_samples, tensors))
+        with TensorWriter.create(staged, weights.signature) as writer:
+            strategy.finish(sums, weights, writer)
+    return _keep(store, staged)
+
+
+def _keep(store: Store, staged: Path) -> str:
+    digest = file_digest(staged)
+    store.blobs.put_file(staged, digest)
+    return digest
+
+
+def _commit(
+    store: Store, tx: Transaction, claim: Claim, number: int, digest: str, admitted: list[Row[Any]]
+) -> None:
+    row = held(tx, claim)
+    attempt = journal.latest_attempt(tx, claim, number)
+    if attempt is None or attempt.state != RoundState.OPEN:
+        raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
+    hyper = rows.spec_of(row).hyper_parameters
+    journal.change_round(
+        tx,
+        attempt,
+        state=RoundState.COMMITTED,
+        new_weights=digest,
+        committed_at=tx.now,
+        training_metrics=weighted_means([work.metrics or {} for work in admitted]),
+    )
+    progress = min(99, 100 * number // hyper.max_round_num)
+    rows.change(tx, claim.uid, progress=progress, reason="", resumes=0)
+    if evaluation_due(hyper, number):
+        publish_evaluation(store, tx, row, attempt, digest, attempt.cohort)
+    if number < hyper.max_round_num:
+        _begin_next(store, tx, claim, row, number + 1, digest)
+
+
+def _begin_next(
+    store: Store, tx: Transaction, claim: Claim, row: Row[Any], number: int, weights: str
+) -> None:
+    """Select and publish the next round if its sites are there; otherwise its select task waits for them."""
+    cohort, _missing = choose(store, tx, claim, row, number, failed=[])
+    if cohort is None:
+        return
+    journal.open_attempt(tx, claim, number, 0, cohort, weights, rule_of(rows.spec_of(row), len(cohort)))
+    attempt = journal.latest_attempt(tx, claim, number)
+    if attempt is not None:
+        open_round(store, tx, row, attempt)
+
+
+def sweep(store: Store, claim: Claim, number: int) -> None:
+    """Remove a committed round's client updates, and the weights that the round before it began with.
+
+    What the sites sent has done its work; keeping it would keep what could be learnt from it.
+    """
+
+    def step(tx: Transaction) -> set[str]:
+        mine = (works.c.job_uid == claim.uid) & (works.c.run == claim.run) & (works.c.round == number)
+        found = set(tx.execute(select(works.c.update).where(mine, works.c.update.is_not(None))).scalars())
+        tx.execute(works.update().where(mine).values(update=None))
+        before = (
+            (rounds.c.job_uid == claim.uid) & (rounds.c.run == claim.run) & (rounds.c.number == number - 1)
+        )
+        found |= set(tx.execute(select(rounds.c.weights).where(before)).scalars())
+        tx.execute(rounds.update().where(before).values(weights=""))
+        return found
+
+    with contextlib.suppress(FileNotFoundError):
+        purge.delete_unreferenced(store, store.db.write(step) - {""})

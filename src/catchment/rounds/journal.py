@@ -1,0 +1,197 @@
+"""The round journal: attempts at rounds and the works of their sites, as rows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+
+from catchment.errors import NotFound
+from catchment.exchange.sites import is_online
+from catchment.jobs.rows import site_topic, spec_of
+from catchment.jobs.states import RoundState, WorkState
+from catchment.rounds.claim import Claim
+from catchment.rounds.cohort import Candidate, site_seed
+from catchment.store import Store
+from catchment.store.database import Transaction
+from catchment.store.schema import rounds, sites, works
+from catchment.wire.messages import Registration, Resource, WorkOrder
+
+
+def latest_attempt(tx: Transaction, claim: Claim, number: int) -> Row[Any] | None:
+    """The newest attempt at a round."""
+    return tx.execute(
+        select(rounds).where(_is_round(claim, number)).order_by(rounds.c.attempt.desc()).limit(1)
+    ).first()
+
+
+def failed_attempts(tx: Transaction, claim: Claim, number: int) -> list[Row[Any]]:
+    """Attempts at a round that ended below the threshold, oldest first."""
+    statement = select(rounds).where(_is_round(claim, number), rounds.c.state == RoundState.FAILED)
+    return list(tx.execute(statement.order_by(rounds.c.attempt)))
+
+
+def last_committed(tx: Transaction, uid: str, run: int) -> Row[Any] | None:
+    """The newest committed round of a run."""
+    return tx.execute(
+        select(rounds)
+        .where(rounds.c.job_uid == uid, rounds.c.run == run, rounds.c.state == RoundState.COMMITTED)
+        .order_by(rounds.c.number.desc())
+        .limit(1)
+    ).first()
+
+
+def committed(tx: Transaction, claim: Claim, number: int) -> Row[Any]:
+    """A committed round. Raises NotFound."""
+    row = tx.execute(
+        select(rounds).where(_is_round(claim, number), rounds.c.state == RoundState.COMMITTED)
+    ).first()
+    if row is None:
+        raise NotFound(f"round {number} of job {claim.job_id!r} is not committed")
+    return row
+
+
+def _is_round(claim: Claim, number: int) -> Any:
+    return (rounds.c.job_uid == claim.uid) & (rounds.c.run == claim.run) & (rounds.c.number == number)
+
+
+def change_round(tx: Transaction, row: Row[Any], **values: Any) -> None:
+    """Set columns of one attempt."""
+    tx.execute(
+        update(rounds)
+        .where(
+            rounds.c.job_uid == row.job_uid,
+            rounds.c.run == row.run,
+            rounds.c.number == row.number,
+            rounds.c.attempt == row.attempt,
+        )
+        .values(**values)
+    )
+
+
+def open_attempt(
+    tx: Transaction, claim: Claim, number: int, attempt: int, cohort: Sequence[str], weights: str, rule: str
+) -> None:
+    """Write down a selected cohort."""
+    tx.execute(
+        insert(rounds).values(
+            job_uid=claim.uid,
+            run=claim.run,
+            number=number,
+            attempt=attempt,
+            state=RoundState.SELECTED,
+            rule=rule,
+            cohort=list(cohort),
+            weights=weights,
+            selected_at=tx.now,
+        )
+    )
+
+
+def works_of(tx: Transaction, claim: Claim, number: int, attempt: int, kind: str) -> list[Row[Any]]:
+    """The works of one attempt, in the order of their sites' names."""
+    statement = select(works).where(
+        works.c.job_uid == claim.uid,
+        works.c.run == claim.run,
+        works.c.round == number,
+        works.c.attempt == attempt,
+        works.c.kind == kind,
+    )
+    return list(tx.execute(statement.order_by(works.c.site)))
+
+
+def publish_works(
+    store: Store,
+    tx: Transaction,
+    job_row: Row[Any],
+    *,
+    kind: str,
+    number: int,
+    attempt: int,
+    cohort: Sequence[str],
+    weights: str,
+    deadline: float,
+) -> None:
+    """Offer one work to each site of a cohort; their agents hear of it when the transaction commits."""
+    job = spec_of(job_row)
+    shared = {
+        "kind": kind,
+        "namespace": job_row.namespace,
+        "job_id": job_row.id,
+        "run": job_row.run,
+        "round": number,
+        "attempt": attempt,
+        "runtime": job.runtime,
+        "weights": {"digest": weights, "size_bytes": store.blobs.size(weights)},
+        "task_entry": job.task_entry,
+        "scripts": job_row.sent_scripts,
+        "parameters": dict(job.parameters),
+        "datasets": job.dataset_names,
+        "resource": Resource(**job.resource.model_dump()).model_dump(),
+    }
+    values = []
+    for site in cohort:
+        order = {**shared, "seed": site_seed(job.seed or 0, number, site)}
+        WorkOrder.model_validate({**order, "work_id": "-", "timeout_s": 0})
+        values.append(
+            {
+                "id": uuid.uuid4().hex,
+                "job_uid": job_row.uid,
+                "run": job_row.run,
+                "round": number,
+                "attempt": attempt,
+                "kind": kind,
+                "site": site,
+                "state": WorkState.OFFERED,
+                "order": order,
+                "deadline": deadline,
+                "created_at": tx.now,
+            }
+        )
+    if values:
+        tx.execute(insert(works), values)
+    tx.notify(*(site_topic(site) for site in cohort))
+
+
+def end_work(tx: Transaction, work_id: str, state: WorkState, reason: str = "", **values: Any) -> None:
+    """Set how a work ended."""
+    tx.execute(update(works).where(works.c.id == work_id).values(state=state, reason=reason, **values))
+
+
+def take_back(tx: Transaction, open_works: Sequence[Row[Any]], reason: str) -> None:
+    """Tell sites that nobody waits for these works any more."""
+    for work in open_works:
+        end_work(tx, work.id, WorkState.LATE, reason, finished_at=tx.now)
+    tx.notify(*(site_topic(work.site) for work in open_works))
+
+
+def candidates(store: Store, tx: Transaction) -> list[Candidate]:
+    """All registered sites."""
+    lease_s = store.settings.site_lease_s
+    return [
+        Candidate(row.name, is_online(row, tx.now, lease_s), Registration.model_validate_json(_json(row)))
+        for row in tx.execute(select(sites).order_by(sites.c.name))
+    ]
+
+
+def _json(row: Row[Any]) -> str:
+    import json
+
+    return json.dumps(row.registration)
+
+
+def times_trained(tx: Transaction, claim: Claim) -> dict[str, int]:
+    """How often each site's update was admitted in this run."""
+    statement = (
+        select(works.c.site, func.count())
+        .where(
+            works.c.job_uid == claim.uid,
+            works.c.run == claim.run,
+            works.c.kind == "train",
+            works.c.state == WorkState.ADMITTED,
+        )
+        .group_by(works.c.site)
+    )
+    return {site: count for site, count in tx.execute(statement)}  # noqa: C416 - rows are no plain pairs

@@ -1,0 +1,157 @@
+"""Selecting a round's cohort, with a deadline and a reason while sites are missing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import Row
+
+from catchment.errors import NotFound, RoundFailed
+from catchment.exchange.sites import SITES_TOPIC
+from catchment.jobs import rows
+from catchment.jobs.spec import Job
+from catchment.jobs.states import RoundState
+from catchment.rounds import journal
+from catchment.rounds.claim import Claim, held
+from catchment.rounds.cohort import Candidate, invited, misfit, rule_of, sample_cohort
+from catchment.store import Store
+from catchment.store.database import Transaction
+
+MAX_ATTEMPTS = 2
+"""A round below its threshold is tried once more with a new cohort."""
+ONGOING = (RoundState.SELECTED, RoundState.OPEN, RoundState.COMMITTED)
+
+
+def select_cohort(store: Store, claim: Claim, number: int) -> list[str]:
+    """The cohort of a round: the one that is written down, or a new one as soon as enough sites are there.
+
+    Raises:
+        RoundFailed: the round has failed as often as it may, or too few sites came in time.
+        JobStopped, LeaseLost: as `held`.
+    """
+    deadline: float | None = None
+    while True:
+        ticket = store.db.signals.ticket(SITES_TOPIC, rows.topic(claim.uid))
+        cohort, missing, wait_s = store.db.write(lambda tx: _try_to_select(store, tx, claim, number))
+        if cohort is not None:
+            return cohort
+        deadline = deadline or time.monotonic() + wait_s
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise RoundFailed(f"{missing}; waited {wait_s:g} s")
+        store.db.signals.wait(ticket, min(left, 1.0))
+
+
+def _try_to_select(
+    store: Store, tx: Transaction, claim: Claim, number: int
+) -> tuple[list[str] | None, str, float]:
+    row = held(tx, claim)
+    known = journal.latest_attempt(tx, claim, number)
+    if known is not None and known.state in ONGOING:
+        return list(known.cohort), "", 0.0
+    job = rows.spec_of(row)
+    failed = journal.failed_attempts(tx, claim, number)
+    if len(failed) >= MAX_ATTEMPTS:
+        raise RoundFailed(failed[-1].reason)
+    cohort, missing = choose(store, tx, claim, row, number, failed)
+    if cohort is None:
+        if row.reason != missing:
+            rows.change(tx, claim.uid, reason=missing)
+        return None, missing, min(store.settings.cohort_wait_s, job.hyper_parameters.round_timeout)
+    attempt = known.attempt + 1 if known is not None else 0
+    weights = current_weights(tx, claim, row)
+    journal.open_attempt(tx, claim, number, attempt, cohort, weights, rule_of(job, len(cohort)))
+    if row.reason:
+        rows.change(tx, claim.uid, reason="")
+    return cohort, "", 0.0
+
+
+def choose(
+    store: Store, tx: Transaction, claim: Claim, row: Row[Any], number: int, failed: list[Row[Any]]
+) -> tuple[list[str] | None, str]:
+    """A cohort, or None and what is missing."""
+    job = rows.spec_of(row)
+    sites = invited(job, journal.candidates(store, tx))
+    reasons = {site.name: misfit(job, site) for site in sites}
+    fitting = [site for site in sites if not reasons[site.name]]
+    needed = sites_needed(job, number, begun=bool(failed))
+    if len(fitting) < needed:
+        return None, _missing(job, number, needed, fitting, reasons)
+    before = failed[-1] if failed else None
+    return (
+        sample_cohort(
+            job,
+            fitting,
+            seed=job.seed or 0,
+            round_number=number,
+            attempt=len(failed),
+            trained=journal.times_trained(tx, claim),
+            failed_before=_failed_sites(tx, claim, before),
+        ),
+        "",
+    )
+
+
+def sites_needed(job: Job, number: int, *, begun: bool) -> int:
+    """client_num for a job's first round to begin; later rounds begin with the threshold."""
+    hyper = job.hyper_parameters
+    return hyper.client_num if number == 1 and not begun else hyper.threshold_client_num
+
+
+def _failed_sites(tx: Transaction, claim: Claim, before: Row[Any] | None) -> frozenset[str]:
+    if before is None:
+        return frozenset()
+    found = journal.works_of(tx, claim, before.number, before.attempt, "train")
+    return frozenset(work.site for work in found if work.state not in ("admitted", "late"))
+
+
+def _missing(job: Job, number: int, needed: int, fitting: list[Candidate], reasons: dict[str, str]) -> str:
+    named = {label for label in job.client_labels if label not in reasons}
+    told = [f"{name} {reason}" for name, reason in reasons.items() if reason][:8]
+    if job.client_labels and not reasons:
+        told.append(f"none of {', '.join(sorted(named)[:8])} has registered")
+    detail = f" ({'; '.join(told)})" if told else ""
+    there = ", ".join(site.name for site in fitting[:8]) or "none"
+    return f"round {number} waits for {needed} sites that fit, {len(fitting)} there: {there}{detail}"
+
+
+def current_weights(tx: Transaction, claim: Claim, row: Row[Any]) -> str:
+    """Digest of the run's global weights. Raises NotFound before the run was prepared."""
+    last = journal.last_committed(tx, claim.uid, claim.run)
+    digest = last.new_weights if last is not None else row.initial_weights
+    if digest is None:
+        raise NotFound(f"run {claim.run} of job {claim.job_id!r} has no initial weights yet")
+    return str(digest)
+
+
+def publish_work(store: Store, claim: Claim, number: int) -> int:
+    """Offer the round's work to its cohort; the number of works. Published work is left as it is."""
+
+    def step(tx: Transaction) -> int:
+        row = held(tx, claim)
+        attempt = journal.latest_attempt(tx, claim, number)
+        if attempt is None:
+            raise NotFound(f"round {number} of job {claim.job_id!r} has no cohort yet")
+        if attempt.state == RoundState.SELECTED:
+            open_round(store, tx, row, attempt)
+        return len(attempt.cohort)
+
+    return store.db.write(step)
+
+
+def open_round(store: Store, tx: Transaction, job_row: Row[Any], attempt: Row[Any]) -> None:
+    """Offer the works of a selected attempt; its deadline runs from now."""
+    deadline = tx.now + rows.spec_of(job_row).hyper_parameters.round_timeout
+    journal.publish_works(
+        store,
+        tx,
+        job_row,
+        kind="train",
+        number=attempt.number,
+        attempt=attempt.attempt,
+        cohort=attempt.cohort,
+        weights=attempt.weights,
+        deadline=deadline,
+    )
+    journal.change_round(tx, attempt, state=RoundState.OPEN, published_at=tx.now, deadline=deadline)

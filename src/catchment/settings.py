@@ -1,0 +1,89 @@
+"""All settings of Catchment's processes: environment variables with the prefix CATCHMENT_."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Read once at a process's start, then passed in.
+
+    `Settings()` reads the environment; keyword arguments win over it.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CATCHMENT_", extra="forbid", frozen=True)
+
+    home: Annotated[Path, Field(description="Folder of a single machine's installation.")] = (
+        Path("~/.catchment").expanduser()
+    )
+    database_url: Annotated[
+        str, Field(description="SQLAlchemy URL of the store; empty: SQLite in the home folder.")
+    ] = ""
+    storage_url: Annotated[
+        str,
+        Field(description="fsspec URL that holds blobs/ and namespaces/; empty: the home folder itself."),
+    ] = ""
+    s3_endpoint_url: Annotated[
+        str, Field(description="Endpoint of an S3-compatible server; empty: Amazon's own.")
+    ] = ""
+    cache_dir: Annotated[
+        Path | None, Field(description="Local copies of remote blobs; empty: cache/ in the home folder.")
+    ] = None
+    auth: Annotated[
+        Literal["loopback", "tokens"],
+        Field(description="'loopback': no token, only this machine; 'tokens': bearer tokens always."),
+    ] = "loopback"
+    site_lease_s: Annotated[
+        Seconds, Field(description="A site without a sign of life for so long has failed its open work.")
+    ] = 30.0
+    site_poll_s: Annotated[Seconds, Field(description="How long a site's request for work is held open.")] = (
+        10.0
+    )
+    job_lease_s: Annotated[
+        Seconds, Field(description="A flow process that does not renew its lease for so long is lost.")
+    ] = 20.0
+    cohort_wait_s: Annotated[
+        Seconds, Field(description="How long a round waits for enough sites, at most the job's round_timeout.")
+    ] = 600.0
+    start_timeout_s: Annotated[
+        Seconds, Field(description="How long a started job may wait for a runner to take it.")
+    ] = 120.0
+    evaluation_timeout_s: Annotated[
+        Seconds, Field(description="How long a round's evaluation may take, at most the job's round_timeout.")
+    ] = 600.0
+    supervise_s: Annotated[
+        Seconds, Field(description="How often the supervisor looks for lost, stopping and deleted jobs.")
+    ] = 2.0
+    max_resumes: Annotated[
+        int, Field(ge=0, description="How often a lost run is resumed without a round committed in between.")
+    ] = 5
+    max_update_bytes: Annotated[
+        int, Field(gt=0, description="Largest client update that the exchange accepts.")
+    ] = 16 * 2**30
+    max_scripts_bytes: Annotated[
+        int, Field(gt=0, description="Largest folder of scripts that a job may send to its sites.")
+    ] = 64 * 2**20
+    prefect_ui_url: Annotated[
+        str, Field(description="Address of the Prefect UI that answers and the terminal show.")
+    ] = ""
+
+    @property
+    def effective_database_url(self) -> str:
+        """The store's SQLAlchemy URL with the default filled in."""
+        return self.database_url or f"sqlite:///{self.home / 'catchment.db'}"
+
+    @property
+    def effective_storage_url(self) -> str:
+        """The storage root's fsspec URL with the default filled in."""
+        return self.storage_url or self.home.absolute().as_uri()
+
+    @property
+    def effective_cache_dir(self) -> Path:
+        """The folder of local copies of remote blobs."""
+        return self.cache_dir or self.home / "cache"

@@ -1,0 +1,1 @@
+"""The site's agent: everything of Catchment that runs where the data is."""

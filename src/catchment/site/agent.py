@@ -1,0 +1,243 @@
+"""The agent: registers the site, polls for work as a sign of life, and ends in good order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+
+import catchment
+from catchment.errors import CatchmentError, Forbidden, Refused, Unauthorized, Unreachable
+from catchment.site.backoff import Backoff
+from catchment.site.cache import BlobCache
+from catchment.site.cgroups import Cgroups
+from catchment.site.config import SiteConfig
+from catchment.site.entries import Entries
+from catchment.site.exchange import Exchange, NotRegisteredError
+from catchment.site.fetching import CachedFetch
+from catchment.site.hardware import visible_gpus
+from catchment.site.home import Home
+from catchment.site.launch import Launcher
+from catchment.site.outbox import Outbox
+from catchment.site.placement import Places
+from catchment.site.runner import Runner
+from catchment.site.work import Work
+from catchment.site.works import Works
+from catchment.wire.messages import PollAnswer, PollRequest, Registered, Registration
+
+logger = logging.getLogger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_UNAUTHORIZED = 3
+EXIT_REFUSED = 4
+
+_STOP_GRACE_S = 1.5
+_LEAVE_S = 1.5
+
+
+class Agent:
+    """One site's agent. `run` blocks until `stop`, which a signal handler may call."""
+
+    def __init__(self, config: SiteConfig) -> None:
+        self._config = config
+        self._home = Home(config.home)
+        self._session = secrets.token_hex(16)
+        self._stopped = threading.Event()
+        self._exit_code = EXIT_STOPPED
+        self._exchange = self._open_exchange()
+        self._poll_lock = threading.Lock()
+        self._waiting_for_a_slot = False
+        self._registered_once = False
+
+    def run(self) -> int:
+        """Work until told to stop; return the process's exit code.
+
+        Raises:
+            SetupError: the home folder cannot be used.
+        """
+        self._home.open()
+        try:
+            self._set_up()
+            polling = threading.Thread(target=self._keep_polling, name="poll", daemon=True)
+            polling.start()
+            self._stopped.wait()
+            self._wind_up(polling)
+        finally:
+            self._home.close()
+        return self._exit_code
+
+    def stop(self) -> None:
+        """Make `run` return, within five seconds."""
+        self._stopped.set()
+
+    def _set_up(self) -> None:
+        config = self._config
+        cgroups = Cgroups.delegated()  # before any child is started: it moves this process
+        self._launcher = Launcher(config.runtimes if config.warm else ())
+        for runtime in config.runtimes[:1]:  # others when the first work asks for them: each costs memory
+            self._launcher.preload(runtime)
+        cache = BlobCache(self._home.cache, config.cache_bytes)
+        fetch = CachedFetch(cache, self._open_exchange)
+        runner = Runner(config, self._home, self._launcher, fetch, cgroups)
+        self._outbox = Outbox(self._home.outbox, self._open_exchange, self._introduce, self._on_free)
+        places = Places(visible_gpus()[: config.resources.gpu], sorted(os.sched_getaffinity(0)))
+        self._works = Works(
+            self._home, runner, self._outbox, places, config.max_task_parallelism, self._on_free
+        )
+        self._recovered: list[Work] = self._works.recover()
+        if self._recovered or not self._outbox.first_pass_done:
+            logger.info(
+                "taking up earlier work unfinished=%d outbox=%d",
+                len(self._recovered),
+                len(self._outbox.ids()),
+            )
+
+    def _wind_up(self, polling: threading.Thread) -> None:
+        """Stop everything; each step has its own bound, together they are below five seconds."""
+        self._exchange.abort()
+        leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
+        leaving.start()
+        self._works.stop(_STOP_GRACE_S, _STOP_GRACE_S + 1.5)
+        self._outbox.stop(0.5)
+        self._launcher.close()
+        polling.join(0.5)
+        leaving.join(_LEAVE_S)
+        logger.info("agent ended site=%s code=%d", self._config.name, self._exit_code)
+
+    def _open_exchange(self) -> Exchange:
+        return Exchange(self._config.endpoint, self._config.name)
+
+    def _registration(self) -> Registration:
+        config = self._config
+        return Registration(
+            session=self._session,
+            address=config.address,
+            runtimes=config.runtimes,
+            datasets=tuple(sorted(config.datasets)),
+            entries=Entries(config.entries).names(),
+            resources=config.resources,
+            max_task_parallelism=config.max_task_parallelism,
+            allow_scripts=config.policy.allow_scripts,
+            agent_version=catchment.__version__,
+        )
+
+    def _introduce(self) -> Registered:
+        """Register on a connection of its own."""
+        with self._open_exchange() as exchange:
+            return exchange.register(self._registration())
+
+    def _leave(self) -> None:
+        if not self._registered_once:
+            return
+        try:
+            with self._open_exchange() as exchange:
+                exchange.leave(_LEAVE_S)
+        except CatchmentError as error:
+            logger.info("goodbye was not heard why=%r", str(error))
+
+    def _end(self, code: int) -> None:
+        self._exit_code = code
+        self._stopped.set()
+
+    def _keep_polling(self) -> None:
+        """The poll's thread: register, poll, wait out outages, for ever."""
+        backoff = Backoff(0.2, 5.0)
+        outage = _Outage(self._config.endpoint.url)
+        registered: Registered | None = None
+        while not self._stopped.is_set():
+            try:
+                if registered is None:
+                    registered = self._exchange.register(self._registration())
+                    self._on_registered(registered)
+                self._poll(registered)
+            except NotRegisteredError as error:
+                logger.warning("coordinator forgot this site, registering again why=%r", str(error))
+                registered = None
+                outage.begins(error)
+            except Unreachable as error:
+                if self._was_woken():
+                    continue
+                outage.begins(error)
+            except (Unauthorized, Forbidden) as error:
+                if not self._registered_once:
+                    logger.error("coordinator does not let this site in why=%r", str(error))  # noqa: TRY400
+                    return self._end(EXIT_UNAUTHORIZED)
+                outage.begins(error)
+            except Refused as error:
+                logger.error("coordinator refuses this agent why=%r", str(error))  # noqa: TRY400
+                return self._end(EXIT_REFUSED)
+            except CatchmentError as error:
+                outage.begins(error)
+            else:
+                if outage.ends():
+                    self._outbox.wake()
+                backoff.reset()
+                continue
+            self._stopped.wait(backoff.next_s())
+        return None
+
+    def _on_registered(self, registered: Registered) -> None:
+        logger.info(
+            "registered site=%s server=%s lease_s=%.0f",
+            self._config.name,
+            self._config.endpoint.url,
+            registered.lease_s,
+        )
+        if not self._registered_once:
+            self._registered_once = True
+            self._outbox.start()
+
+    def _poll(self, registered: Registered) -> None:
+        """One poll, and what its answer asks for."""
+        with self._poll_lock:
+            self._exchange.rearm()
+            free = self._works.free() if self._outbox.first_pass_done and not self._recovered else 0
+            self._waiting_for_a_slot = free == 0
+        wait_s = 0.0 if self._recovered else min(registered.poll_s, 60.0)
+        request = PollRequest(session=self._session, free=free, holding=self._works.holding(), wait_s=wait_s)
+        answer = self._exchange.poll(request)
+        self._obey(answer)
+
+    def _obey(self, answer: PollAnswer) -> None:
+        for cancel in answer.cancel:
+            self._works.cancel(cancel.work_id, cancel.reason)
+        for work in self._recovered:
+            self._works.begin(work)
+        self._recovered = []
+        for order in answer.work:
+            self._works.accept(order)
+
+    def _on_free(self) -> None:
+        """A slot is free: a poll that said there is none is cut short, and the next one tells."""
+        with self._poll_lock:
+            if self._waiting_for_a_slot and self._works.free() > 0:
+                self._waiting_for_a_slot = False
+                self._exchange.abort()
+
+    def _was_woken(self) -> bool:
+        """Whether a poll ended because a slot became free, and not because of the network."""
+        return not self._stopped.is_set() and self._exchange.aborted
+
+
+class _Outage:
+    """Says once that the coordinator is away, and once that it is back."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._since: float | None = None
+
+    def begins(self, error: Exception) -> None:
+        """Note a failed call."""
+        if self._since is None:
+            self._since = time.monotonic()
+            logger.warning("coordinator is away, trying on server=%s why=%r", self._url, str(error))
+
+    def ends(self) -> bool:
+        """Note a call that worked; whether that ends an outage."""
+        if self._since is None:
+            return False
+        logger.info("coordinator is back after_s=%.1f", time.monotonic() - self._since)
+        self._since = None
+        return True

@@ -1,0 +1,240 @@
+"""The outbox: finished works on disk, sent until the coordinator has taken or refused them."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from catchment.errors import CatchmentError, NotFound, OffsetMismatch, Refused, Unreachable
+from catchment.site.backoff import Backoff
+from catchment.site.exchange import Exchange, NotRegisteredError
+from catchment.site.home import folder_name, sync_folder, write_durably
+from catchment.site.runner import failed
+from catchment.site.work import Work
+from catchment.wire.messages import Blob, Message, WorkResult
+from catchment.wire.task import UPDATE
+
+logger = logging.getLogger(__name__)
+
+REQUEST_BYTES = 8 * 2**20
+_RESULT = "result.json"
+_STUCK = 3
+
+
+class Delivery(Message):
+    """What `result.json` holds."""
+
+    work_id: str
+    result: WorkResult
+
+
+class _Parcel:
+    """One finished work on its way."""
+
+    def __init__(self, folder: Path, delivery: Delivery) -> None:
+        self.folder = folder
+        self.delivery = delivery
+        self.backoff = Backoff(0.5, 30.0)
+        self.due = 0.0
+        self.tried = False
+        self.dropped = False
+
+
+class Outbox:
+    """Sends finished works from a thread of its own, in order of arrival, round and round.
+
+    Args:
+        folder: survives restarts; what lies in it is sent by the next agent.
+        open_exchange: a new connection.
+        register: introduces the site again; used when the coordinator has forgotten it.
+        on_first_pass: called once when everything that lay there at the start was tried.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        open_exchange: Callable[[], Exchange],
+        register: Callable[[], object],
+        on_first_pass: Callable[[], object],
+    ) -> None:
+        self._folder = folder
+        self._open_exchange = open_exchange
+        self._register = register
+        self._on_first_pass = on_first_pass
+        self._changed = threading.Condition()
+        self._parcels: dict[str, _Parcel] = {}
+        self._stopping = False
+        self._exchange: Exchange | None = None
+        self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
+        for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+            delivery = Delivery.model_validate_json((path / _RESULT).read_bytes())
+            self._parcels[delivery.work_id] = _Parcel(path, delivery)
+        self.first_pass_done = not self._parcels
+
+    def put(self, work: Work, result: WorkResult) -> None:
+        """Take over a finished work: it is durable when this returns, and the work's folder may go."""
+        staged = work.folder / "out"
+        shutil.rmtree(staged, ignore_errors=True)
+        staged.mkdir()
+        if result.update is not None:
+            (work.task_folder / UPDATE).replace(staged / UPDATE)
+            with (staged / UPDATE).open("rb") as file:
+                os.fsync(file.fileno())
+        delivery = Delivery(work_id=work.order.work_id, result=result)
+        write_durably(staged / _RESULT, delivery.model_dump_json().encode())
+        target = self._folder / folder_name(delivery.work_id)
+        staged.rename(target)
+        sync_folder(self._folder)
+        with self._changed:
+            self._parcels[delivery.work_id] = _Parcel(target, delivery)
+            self._changed.notify_all()
+
+    def ids(self) -> tuple[str, ...]:
+        """Ids of all works that are not delivered."""
+        with self._changed:
+            return tuple(self._parcels)
+
+    def drop(self, work_id: str) -> bool:
+        """Forget a work that nobody wants any more; whether it was here."""
+        with self._changed:
+            parcel = self._parcels.pop(work_id, None)
+            if parcel is None:
+                return False
+            parcel.dropped = True
+        shutil.rmtree(parcel.folder, ignore_errors=True)
+        return True
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Try everything now: the coordinator answers again."""
+        with self._changed:
+            for parcel in self._parcels.values():
+                parcel.due = 0.0
+                parcel.backoff.reset()
+            self._changed.notify_all()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread; what is not delivered stays on disk."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+            if self._exchange is not None:
+                self._exchange.abort()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _send_all(self) -> None:
+        with self._open_exchange() as exchange:
+            self._exchange = exchange
+            while (parcel := self._next()) is not None:
+                self._try(exchange, parcel)
+                self._note_first_pass()
+
+    def _next(self) -> _Parcel | None:
+        """The parcel that is due for longest; waits for one. None when the outbox stops."""
+        with self._changed:
+            while not self._stopping:
+                parcel = min(self._parcels.values(), key=lambda parcel: parcel.due, default=None)
+                now = time.monotonic()
+                if parcel is not None and parcel.due <= now:
+                    return parcel
+                self._changed.wait(parcel.due - now if parcel else None)
+            return None
+
+    def _note_first_pass(self) -> None:
+        if not self.first_pass_done and all(parcel.tried for parcel in self._parcels.values()):
+            self.first_pass_done = True
+            self._on_first_pass()
+
+    def _try(self, exchange: Exchange, parcel: _Parcel) -> None:
+        work_id = parcel.delivery.work_id
+        try:
+            words = self._deliver(exchange, parcel)
+        except NotRegisteredError as error:
+            self._forgotten(parcel, error)
+        except NotFound as error:
+            logger.warning("result is not wanted work=%s why=%r", work_id, str(error))
+            self.drop(work_id)
+        except Refused as error:
+            self._refused(parcel, error)
+        except (CatchmentError, OSError) as error:
+            self._later(parcel, error)
+        else:
+            if not parcel.dropped:
+                logger.info("result delivered work=%s answer=%r", work_id, words)
+            self.drop(work_id)
+        parcel.tried = True
+
+    def _deliver(self, exchange: Exchange, parcel: _Parcel) -> str:
+        """Send the update, then the result; return the coordinator's word on it."""
+        result = parcel.delivery.result
+        if result.update is not None:
+            self._upload(exchange, parcel, result.update)
+        if parcel.dropped:
+            return "called off"
+        answer = exchange.send_result(parcel.delivery.work_id, result)
+        return "accepted" if answer.accepted else f"not accepted: {answer.reason}"
+
+    def _upload(self, exchange: Exchange, parcel: _Parcel, update: Blob) -> None:
+        """Send what the coordinator does not have yet of the update."""
+        work_id = parcel.delivery.work_id
+        offset = exchange.update_offset(work_id)
+        mismatches = 0
+        with (parcel.folder / UPDATE).open("rb") as file:
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            while offset < update.size_bytes and not (parcel.dropped or self._stopping):
+                before = offset
+                try:
+                    offset = exchange.put_update(
+                        work_id, update, data[offset : offset + REQUEST_BYTES], offset
+                    )
+                except OffsetMismatch as error:
+                    offset = error.offset
+                mismatches = mismatches + 1 if offset <= before else 0
+                if mismatches >= _STUCK or offset > update.size_bytes:
+                    raise Unreachable(f"the upload does not get on: offset {offset} of {update.size_bytes}")
+        if self._stopping:
+            raise Unreachable("the agent stops")
+
+    def _forgotten(self, parcel: _Parcel, error: NotRegisteredError) -> None:
+        """Register again and try once more; a second 410 is about the work and not about the site."""
+        if parcel.tried and parcel.due < 0:
+            logger.warning("result is not wanted work=%s why=%r", parcel.delivery.work_id, str(error))
+            self.drop(parcel.delivery.work_id)
+            return
+        try:
+            self._register()
+        except CatchmentError as problem:
+            self._later(parcel, problem)
+        else:
+            parcel.due = -1.0
+
+    def _refused(self, parcel: _Parcel, error: Refused) -> None:
+        """An update that is refused as such becomes a failed result; a refused result is dropped."""
+        work_id, result = parcel.delivery.work_id, parcel.delivery.result
+        logger.error("coordinator refuses work=%s why=%r", work_id, str(error))
+        if result.update is None:
+            self.drop(work_id)
+            return
+        reason = f"the coordinator refused the update: {error}"
+        changed = failed(reason, result.log_tail).model_copy(
+            update={"started_at": result.started_at, "seconds": result.seconds}
+        )
+        parcel.delivery = Delivery(work_id=work_id, result=changed)
+        write_durably(parcel.folder / _RESULT, parcel.delivery.model_dump_json().encode())
+
+    def _later(self, parcel: _Parcel, error: Exception) -> None:
+        if self._stopping:
+            return
+        wait_s = parcel.backoff.next_s()
+        logger.info("result waits work=%s seconds=%.1f why=%r", parcel.delivery.work_id, wait_s, str(error))
+        parcel.due = time.monotonic() + wait_s

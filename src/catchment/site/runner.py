@@ -1,0 +1,279 @@
+"""One work's life at the site: check, fetch, prepare, run, read what was committed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from catchment.errors import CatchmentError, ScriptFailed, SiteError
+from catchment.site import command, environment, limits, task_folder
+from catchment.site.archive import unpack
+from catchment.site.cgroups import Cgroups
+from catchment.site.config import SiteConfig
+from catchment.site.entries import Entries, Entry, EntryPart, read_sent
+from catchment.site.fetching import Fetch
+from catchment.site.home import Home, folder_name
+from catchment.site.launch import Launcher
+from catchment.site.launch_file import Launch, Outcome
+from catchment.site.output import tail
+from catchment.site.placement import Place
+from catchment.site.policy import chosen_datasets
+from catchment.site.work import Work, WorkCancelledError
+from catchment.wire.messages import SentScripts, WorkOrder, WorkResult
+from catchment.wire.task import OUTPUT_LOG, TASK_VARIABLE, WEIGHTS
+
+logger = logging.getLogger(__name__)
+
+_FAILURE_TAIL = 8000
+_SUCCESS_TAIL = 2000
+_MAX_REASON = 2000
+_RANK_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "WORKER_INDEX",
+)
+
+
+class Runner:
+    """Runs works one by one; safe to call from several threads."""
+
+    def __init__(
+        self,
+        config: SiteConfig,
+        home: Home,
+        launcher: Launcher,
+        fetch: Fetch,
+        cgroups: Cgroups | None = None,
+    ) -> None:
+        self._config = config
+        self._home = home
+        self._launcher = launcher
+        self._fetch = fetch
+        self._entries = Entries(config.entries)
+        self._cgroups = cgroups
+
+    def run(self, work: Work, place: Place, *, dry_run: bool = False) -> WorkResult:
+        """Do the work; whatever goes wrong at the site becomes a failed result with a reason.
+
+        Raises:
+            WorkCancelledError: nobody wants the result any more.
+        """
+        started = time.time()
+        work.clear()
+        log = work.task_folder / OUTPUT_LOG
+        try:
+            done = self._run(work, place, dry_run)
+            result = WorkResult(
+                status="done",
+                update=done.update,
+                metrics=done.metrics,
+                parameters=done.parameters,
+                log_tail=tail(log, _SUCCESS_TAIL),
+            )
+        except WorkCancelledError:
+            raise
+        except (CatchmentError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            logger.warning("work failed %s reason=%r", work.words, reason)
+            result = failed(reason, tail(log, _FAILURE_TAIL))
+        return result.model_copy(update={"started_at": started, "seconds": max(0.0, time.time() - started)})
+
+    def _run(self, work: Work, place: Place, dry_run: bool) -> task_folder.Committed:
+        order = work.order
+        if order.runtime not in self._config.runtimes:
+            known = ", ".join(self._config.runtimes) or "none"
+            raise SiteError(f"this site has no runtime {order.runtime}; it has: {known}")
+        self._launcher.preload(order.runtime)
+        datasets = chosen_datasets(order.datasets, self._config.datasets)
+        part, line, folder = self._command(work)
+        task_file = task_folder.prepare(work.task_folder, order, datasets, dry_run=dry_run)
+        self._fetch(work, order.weights, work.task_folder / WEIGHTS)
+        timeout_s = min(part.timeout * 60, work.remaining_s())
+        if timeout_s <= 0:
+            raise SiteError("the round's deadline passed before the script could start")
+        # Keras chooses its device when it is imported: a fork server's has none but the processor.
+        launch = Launch(
+            argv=line.argv,
+            script="" if order.runtime == "keras" and order.resource.gpu else line.script,
+            cwd=str(folder),
+            env=self._environment(order, place, task_file, folder, python=line.is_python),
+            rank_env=_rank_variables(order.resource.worker_num),
+            timeout_s=timeout_s,
+            limits=self._limits(order, place, work.task_folder / WEIGHTS),
+        )
+        outcome = self._limited(work, launch)
+        _check(outcome, part.entry, launch, work.task_folder / OUTPUT_LOG)
+        return task_folder.committed(work.task_folder, order.kind)
+
+    def _command(self, work: Work) -> tuple[EntryPart, command.Command, Path]:
+        order = work.order
+        if order.scripts is not None:
+            entry = self._sent(work, order.scripts)
+        elif order.task_entry is not None:
+            entry = self._entries.find(order.task_entry)
+        else:
+            raise SiteError("the work names neither a task_entry nor scripts")
+        part = entry.part(order.kind)
+        path = os.environ.get("PATH", os.defpath)
+        return part, command.build(part, order.parameters, entry.folder, path), entry.folder
+
+    def _sent(self, work: Work, scripts: SentScripts) -> Entry:
+        self._config.policy.check_scripts(scripts.archive.digest)
+        name = scripts.folder
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise SiteError(f"{name!r} is no name for the folder of sent scripts")
+        folder = work.folder / "scripts"
+        folder.mkdir()
+        archive = folder / ".archive.zip"
+        self._fetch(work, scripts.archive, archive)
+        unpack(archive, folder / name)
+        archive.unlink()
+        return read_sent(folder / name, scripts.config_file)
+
+    def _limited(self, work: Work, launch: Launch) -> Outcome:
+        """Run in a control group of its own, where the site has them."""
+        if self._cgroups is None:
+            return self._launched(work, launch)
+        memory_mb = launch.limits.memory_mb
+        group = self._cgroups.create(folder_name(work.order.work_id), work.order.resource, memory_mb)
+        try:
+            limits_there = replace(launch.limits, cgroup=str(group.folder))
+            outcome = self._launched(work, replace(launch, limits=limits_there))
+            if outcome.code and group.killed_for_memory():
+                return replace(outcome, ending="memory", used_mb=max(memory_mb, outcome.used_mb))
+            return outcome
+        finally:
+            group.remove()
+
+    def _launched(self, work: Work, launch: Launch) -> Outcome:
+        work.check()
+        running = self._launcher.start(
+            launch,
+            runtime=work.order.runtime,
+            log=work.task_folder / OUTPUT_LOG,
+            log_bytes=self._config.log_bytes,
+        )
+        work.attach(running)
+        logger.info("script started %s warm=%s", work.words, running.warm)
+        outcome = running.wait()
+        logger.info(
+            "script ended %s ending=%s code=%d seconds=%.3f peak_mb=%d",
+            work.words,
+            outcome.ending,
+            outcome.code,
+            outcome.seconds,
+            outcome.peak_mb,
+        )
+        self._keep_log(work)
+        work.check()
+        return outcome
+
+    def _keep_log(self, work: Work) -> None:
+        order = work.order
+        kept = self._home.log_file(order.job_id, str(order.round), order.kind, order.work_id)
+        shutil.copyfile(work.task_folder / OUTPUT_LOG, kept)
+        self._home.tidy_logs()
+
+    def _environment(
+        self, order: WorkOrder, place: Place, task_file: Path, folder: Path, *, python: bool
+    ) -> dict[str, str]:
+        env = environment.cleaned(os.environ)
+        for name in _RANK_VARIABLES:
+            env.pop(name, None)
+        if python:
+            env = environment.with_python_path(env, str(folder))
+            env["PYTHONUNBUFFERED"] = "1"  # so that the output of a script that is killed is not lost
+        if order.runtime == "keras":
+            env.setdefault("KERAS_BACKEND", "torch")
+        return {
+            **env,
+            **limits.thread_variables(self._threads(order)),
+            "CUDA_VISIBLE_DEVICES": ",".join(place.gpus),
+            "TMPDIR": str(task_file.parent / "tmp"),
+            TASK_VARIABLE: str(task_file),
+        }
+
+    def _threads(self, order: WorkOrder) -> int:
+        return max(1, int(min(order.resource.cpu, self._config.resources.cpu)))
+
+    def _limits(self, order: WorkOrder, place: Place, weights: Path) -> limits.Limits:
+        memory_mb = min(order.resource.memory, self._config.resources.memory_mb)
+        return limits.Limits(
+            memory_mb=memory_mb,
+            data_mb=limits.data_limit_mb(memory_mb, order.resource.gpu),
+            file_mb=limits.file_limit_mb(weights.stat().st_size),
+            threads=self._threads(order),
+            cores=place.cores if self._config.pin_cpus else (),
+        )
+
+
+def failed(reason: str, log_tail: str = "") -> WorkResult:
+    """A result that says why there is none."""
+    return WorkResult(status="failed", reason=reason[:_MAX_REASON], log_tail=log_tail)
+
+
+def _rank_variables(worker_num: int) -> tuple[dict[str, str], ...]:
+    """What each worker has in its environment: the names that torch.distributed reads, for more than one."""
+    if worker_num == 1:
+        return ({},)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    common = {
+        "WORLD_SIZE": str(worker_num),
+        "LOCAL_WORLD_SIZE": str(worker_num),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    return tuple(
+        {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORKER_INDEX": str(rank)}
+        for rank in range(worker_num)
+    )
+
+
+def _check(outcome: Outcome, script: str, launch: Launch, log: Path) -> None:
+    """Pass when the script ended well.
+
+    Raises:
+        ScriptFailed: with the reason in words.
+    """
+    who = script if len(launch.rank_env) == 1 else f"{script} (worker {outcome.rank})"
+    if outcome.ending == "timed_out":
+        raise ScriptFailed(f"{script} hung past its time of {launch.timeout_s:.0f} s and was killed")
+    if outcome.ending == "memory":
+        allowed = launch.limits.memory_mb
+        raise ScriptFailed(f"{who} used {outcome.used_mb} MB of {allowed} MB allowed and was killed")
+    if outcome.ending == "processes":
+        raise ScriptFailed(f"{who} started more than {limits.MAX_PROCESSES} processes and was killed")
+    if outcome.ending != "exited":
+        raise ScriptFailed(f"{script} was killed together with the process that watches over it")
+    if outcome.code < 0:
+        raise ScriptFailed(f"{who} was killed by {_signal_name(-outcome.code)}")
+    if outcome.code > 0:
+        raise ScriptFailed(
+            f"{who} ended with exit code {outcome.code}{_last_words(tail(log, 2000).split(chr(10)))}"
+        )
+
+
+def _last_words(lines: Sequence[str]) -> str:
+    """The last line that a script printed, usually its exception, as the end of a sentence."""
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f": {last[:500]}" if last else ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

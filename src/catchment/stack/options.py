@@ -1,0 +1,69 @@
+"""What `catchment up` was asked for."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_SITES = 100
+FIRST_LABEL_PORT = 55051
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """The options of `catchment up`; a port of 0 means any free one."""
+
+    home: Path
+    host: str = "127.0.0.1"
+    api_port: int = 8080
+    prefect_port: int = 4200
+    sites: int = 3
+    sqlite: bool = False
+    database_url: str = ""
+    storage_url: str = ""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the API is reachable from this machine only."""
+        return is_loopback(self.host)
+
+    @property
+    def api_url(self) -> str:
+        """The API's address as other machines see it."""
+        return f"http://{_in_url(self.host)}:{self.api_port}"
+
+    @property
+    def local_api_url(self) -> str:
+        """The API's address for processes of this machine."""
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
+        return f"http://{_in_url(anywhere.get(self.host, self.host))}:{self.api_port}"
+
+    @property
+    def prefect_url(self) -> str:
+        """The Prefect server's address; it listens on loopback, whatever the API does."""
+        return f"http://127.0.0.1:{self.prefect_port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own; a host name other than localhost is taken for another's."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def site_name(index: int) -> str:
+    """Name of a local site; `index` counts from 1."""
+    return f"site-{index}"
+
+
+def site_label(index: int) -> str:
+    """Address label of a local site: a name for jobs' `clients`; nothing listens there."""
+    return f"127.0.0.1:{FIRST_LABEL_PORT + index - 1}"
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

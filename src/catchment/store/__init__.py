@@ -1,0 +1,87 @@
+"""The store: the truth of jobs, rounds, updates and checkpoints. SQL rows, blobs by digest, files by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from catchment.errors import SetupError
+from catchment.settings import Settings
+from catchment.store.blobs import Blobs, FolderBlobs, RemoteBlobs
+from catchment.store.database import Database
+from catchment.store.files import FolderFiles, NamespaceFiles, RemoteFiles
+
+
+class Store:
+    """One process's access to the store.
+
+    Attributes:
+        settings: the settings that it was opened with.
+        db: rows, transactions and signals.
+        blobs: bytes by digest.
+        files: the namespaces' folders.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.db = Database(settings.effective_database_url)
+        self.blobs, self.files = _storage(settings)
+
+    def close(self) -> None:
+        """Close connections and end waits."""
+        self.db.close()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store, after a look whether its schema is this version's.
+
+    Raises:
+        SetupError: the database needs a migration, or the storage is none that this version knows.
+    """
+    store = Store(settings)
+    try:
+        store.db.check_version()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database to this version's schema and make the namespace `default`."""
+    from catchment.jobs import namespaces
+
+    store = Store(settings)
+    try:
+        store.db.migrate()
+        namespaces.create(store, namespaces.DEFAULT)
+    finally:
+        store.close()
+
+
+def _storage(settings: Settings) -> tuple[Blobs, NamespaceFiles]:
+    url = settings.effective_storage_url
+    parts = urlsplit(url)
+    if parts.scheme in ("", "file"):
+        root = Path(url2pathname(parts.path))
+        return FolderBlobs(root / "blobs"), FolderFiles(root / "namespaces")
+    filesystem = _filesystem(parts.scheme, settings)
+    base = f"{parts.netloc}{parts.path}".rstrip("/")
+    return (
+        RemoteBlobs(filesystem, f"{base}/blobs", settings.effective_cache_dir / "blobs"),
+        RemoteFiles(filesystem, f"{base}/namespaces"),
+    )
+
+
+def _filesystem(scheme: str, settings: Settings) -> Any:
+    import fsspec
+
+    options: dict[str, Any] = {}
+    if scheme == "s3" and settings.s3_endpoint_url:
+        options["client_kwargs"] = {"endpoint_url": settings.s3_endpoint_url}
+    try:
+        return fsspec.filesystem(scheme, **options)
+    except (ImportError, ValueError) as error:
+        raise SetupError(f"storage_url: {scheme}:// is not available here: {error}") from error

@@ -1,0 +1,188 @@
+"""Blobs by SHA-256: bytes that are written once, never changed, and found by their digest.
+
+One machine keeps them in a folder; `s3://` and everything else that fsspec knows keeps them remotely,
+with verified copies in a local cache. In both, a blob is either wholly there or not there at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+from catchment.errors import DigestMismatch, NotFound, PathRefused, Unreachable
+from catchment.models.tensors import file_digest
+
+
+class Blobs(Protocol):
+    """Where blobs are kept. Digests have the form `sha256:<64 hex digits>`."""
+
+    staging_folder: Path
+    """Local folder for bytes on their way in; `put_file` takes files from it without copying where it can."""
+
+    def put_file(self, source: Path, digest: str) -> None:
+        """Take over `source`, whose digest the caller has computed; the source is gone afterwards."""
+
+    def local_path(self, digest: str) -> Path:
+        """A local file with the blob's bytes; it must not be changed. Raises NotFound."""
+
+    def size(self, digest: str) -> int:
+        """Bytes of the blob. Raises NotFound."""
+
+    def exists(self, digest: str) -> bool:
+        """True when the blob is wholly there."""
+
+    def delete(self, digest: str) -> None:
+        """Remove the blob if it is there."""
+
+
+def put_bytes(blobs: Blobs, data: bytes) -> str:
+    """Store `data`, return its digest."""
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if not blobs.exists(digest):
+        staged = new_staged_file(blobs)
+        staged.write_bytes(data)
+        blobs.put_file(staged, digest)
+    return digest
+
+
+def new_staged_file(blobs: Blobs) -> Path:
+    """A name in the staging folder that nobody else uses."""
+    blobs.staging_folder.mkdir(parents=True, exist_ok=True)
+    return blobs.staging_folder / f"new-{secrets.token_hex(16)}"
+
+
+def _relative(digest: str) -> str:
+    algorithm, _, value = digest.partition(":")
+    if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise PathRefused(f"{digest!r} is no digest of the form sha256:<64 hex digits>")
+    return f"sha256/{value[:2]}/{value[2:]}"
+
+
+class FolderBlobs:
+    """Blobs in a local folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.staging_folder = root / "staging"
+
+    def put_file(self, source: Path, digest: str) -> None:
+        """Move `source` to its place: synced, then renamed, so that no reader sees a part."""
+        target = self.root / _relative(digest)
+        if target.exists():
+            source.unlink()
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as file:
+            os.fsync(file.fileno())
+        source.chmod(0o444)
+        try:
+            source.replace(target)
+        except OSError:  # another file system
+            staged = new_staged_file(self)
+            shutil.copyfile(source, staged)
+            source.unlink()
+            self.put_file(staged, digest)
+        _sync_folder(target.parent)
+
+    def local_path(self, digest: str) -> Path:
+        """The blob's own file."""
+        path = self.root / _relative(digest)
+        if not path.exists():
+            raise NotFound(f"blob {digest} is not in the store")
+        return path
+
+    def size(self, digest: str) -> int:
+        """Bytes of the blob."""
+        return self.local_path(digest).stat().st_size
+
+    def exists(self, digest: str) -> bool:
+        """True when the blob is there."""
+        return (self.root / _relative(digest)).exists()
+
+    def delete(self, digest: str) -> None:
+        """Remove the blob if it is there."""
+        (self.root / _relative(digest)).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class RemoteBlobs:
+    """Blobs in an object store that fsspec reaches; every copy that is read was verified on arrival."""
+
+    def __init__(self, filesystem: Any, root: str, cache: Path) -> None:
+        self._files = filesystem
+        self._root = root.rstrip("/")
+        self._cache = FolderBlobs(cache)
+        self.staging_folder = self._cache.staging_folder
+
+    def put_file(self, source: Path, digest: str) -> None:
+        """Upload `source`, then keep it as the cached copy. An object appears whole or not at all."""
+        with _translated(digest):
+            if not self._files.exists(self._key(digest)):
+                self._files.put_file(str(source), self._key(digest))
+                self._files.invalidate_cache(self._key(digest).rsplit("/", 1)[0])
+        self._cache.put_file(source, digest)
+
+    def local_path(self, digest: str) -> Path:
+        """The cached copy, fetched and verified when it is missing."""
+        if not self._cache.exists(digest):
+            staged = new_staged_file(self)
+            try:
+                with _translated(digest):
+                    self._files.get_file(self._key(digest), str(staged))
+                actual = file_digest(staged)
+                if actual != digest:
+                    raise DigestMismatch(digest, actual)
+                self._cache.put_file(staged, digest)
+            finally:
+                staged.unlink(missing_ok=True)
+        return self._cache.local_path(digest)
+
+    def size(self, digest: str) -> int:
+        """Bytes of the object."""
+        if self._cache.exists(digest):
+            return self._cache.size(digest)
+        with _translated(digest):
+            return int(self._files.info(self._key(digest))["size"])
+
+    def exists(self, digest: str) -> bool:
+        """True when the object is there; the cache alone does not count."""
+        with _translated(digest):
+            return bool(self._files.exists(self._key(digest)))
+
+    def delete(self, digest: str) -> None:
+        """Remove object and cached copy."""
+        with _translated(digest):
+            if self._files.exists(self._key(digest)):
+                self._files.rm_file(self._key(digest))
+                self._files.invalidate_cache(self._key(digest).rsplit("/", 1)[0])
+        self._cache.delete(digest)
+
+    def _key(self, digest: str) -> str:
+        return f"{self._root}/{_relative(digest)}"
+
+
+class _translated:  # noqa: N801 - reads as a statement
+    """Errors of an object store in Catchment's words."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise NotFound(f"{self._name} is not in the storage") from error
+        if isinstance(error, (OSError, TimeoutError)) or type(error).__module__.startswith("botocore"):
+            raise Unreachable(f"the storage does not answer for {self._name}: {error}") from error

@@ -1,0 +1,177 @@
+"""The database behind the store: engines for PostgreSQL and SQLite, transactions, migrations."""
+
+from __future__ import annotations
+
+import logging
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from catchment.errors import SetupError, Unreachable
+from catchment.store.signals import PostgresSource, Signals, SqliteSource
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+TRIES = 8
+MIGRATION_LOCK = 0x63617463
+"""Key of the advisory lock that lets one process at a time migrate a PostgreSQL database."""
+
+
+class Transaction:
+    """One open transaction; topics that it notifies are heard when it commits."""
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+        self.now = now
+        self.topics: set[str] = set()
+        self.execute = connection.execute
+
+    def notify(self, *topics: str) -> None:
+        """Wake those who wait for these topics, once the transaction has committed."""
+        self.topics.update(topics)
+
+
+class Database:
+    """Transactions with retry on what may pass: a lost connection, a locked database, a deadlock."""
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+        self.engine = _engine(url)
+        self.clock = clock
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        source = SqliteSource(self.engine) if self.is_sqlite else PostgresSource(self.engine)
+        self.signals = Signals(source)
+
+    def write(self, step: Callable[[Transaction], T]) -> T:
+        """Run `step` in one transaction and commit; repeated as a whole when the database asks for it.
+
+        Raises:
+            Unreachable: the database does not answer, or stays locked.
+        """
+        return self._retried(step, write=True)
+
+    def read(self, step: Callable[[Transaction], T]) -> T:
+        """Run `step` in a transaction that sees one state of the store and changes nothing."""
+        return self._retried(step, write=False)
+
+    def _retried(self, step: Callable[[Transaction], T], *, write: bool) -> T:
+        pause_s = 0.05
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return self._once(step, write=write)
+            except DBAPIError as error:
+                if not _may_pass(error):
+                    raise
+                if not tries_left:
+                    raise Unreachable(f"the database does not answer: {_first_line(error)}") from error
+                log.info("transaction repeated: %s", _first_line(error))
+                time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - back-off, nothing to wait on
+                pause_s = min(pause_s * 2, 2.0)
+        raise AssertionError("unreachable")
+
+    def _once(self, step: Callable[[Transaction], T], *, write: bool) -> T:
+        with self.engine.connect() as connection:
+            if write and self.is_sqlite:
+                # Taking the write lock at once avoids the deadlock of two readers that both want to write.
+                connection.info["immediate"] = True
+            with connection.begin():
+                transaction = Transaction(connection, self.clock())
+                result = step(transaction)
+                if transaction.topics:
+                    self.signals.send(connection, sorted(transaction.topics))
+        if transaction.topics:
+            self.signals.arrived(transaction.topics)
+        return result
+
+    def migrate(self) -> None:
+        """Bring the database to this version's schema; safe when several processes do it at once."""
+        from alembic import command
+
+        with self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.info["immediate"] = True
+            with connection.begin():
+                if not self.is_sqlite:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+                command.upgrade(_alembic(connection), "head")
+
+    def check_version(self) -> None:
+        """Refuse to work on a database of another version.
+
+        Raises:
+            SetupError: it was not migrated, or by a newer Catchment.
+        """
+        from alembic.runtime.migration import MigrationContext
+        from alembic.script import ScriptDirectory
+
+        with self.engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+            head = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
+        if current != head:
+            raise SetupError(
+                f"the store's database has schema {current or 'none'}, this version needs {head}; "
+                "run 'catchment store migrate', or 'catchment up', which does it by itself"
+            )
+
+    def close(self) -> None:
+        """Close connections and end waits."""
+        self.signals.close()
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SetupError(
+            "database_url is no SQLAlchemy URL such as postgresql://user@host/catchment"
+        ) from None
+    if parsed.get_backend_name() == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        return create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24, pool_pre_ping=True)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        raise SetupError("database_url must be postgresql://... or sqlite:///FILE")
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24)
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.pop("immediate", False) else "BEGIN")
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        # connection lost, insufficient resources, operator intervention, serialisation failure, deadlock
+        return str(state)[:2] in {"08", "53", "57", "40"}
+    if isinstance(error.orig, sqlite3.Error):
+        return "locked" in str(error.orig) or "busy" in str(error.orig)
+    return isinstance(error, OperationalError) or error.connection_invalidated
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+
+
+def _alembic(connection: Connection) -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,219 @@
+"""Files of a namespace: what users name by path (model_path, output, scripts) relative to its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from catchment.errors import InvalidField, NotFound, PathRefused
+from catchment.store.blobs import _translated
+
+
+class NamespaceFiles(Protocol):
+    """A folder for each namespace. Paths are relative, with `/`, and never leave the namespace's folder."""
+
+    def is_file(self, namespace: str, path: str) -> bool:
+        """True when there is a file at `path`."""
+
+    def is_folder(self, namespace: str, path: str) -> bool:
+        """True when there is anything below `path`."""
+
+    def list_files(self, namespace: str, path: str) -> list[str]:
+        """Paths of all files below the folder `path`, relative to it, sorted."""
+
+    def fetched(self, namespace: str, path: str) -> contextlib.AbstractContextManager[Path]:
+        """A local file with the content of `path` for the time of a `with` block. Raises NotFound."""
+
+    def write_file(self, namespace: str, path: str, source: Path) -> None:
+        """Copy the local file `source` to `path`; it appears whole or not at all."""
+
+    def write_bytes(self, namespace: str, path: str, data: bytes) -> None:
+        """Write a small file; it appears whole or not at all."""
+
+    def delete_tree(self, namespace: str, path: str) -> None:
+        """Remove a folder and all below it, if it is there."""
+
+    def make_namespace(self, namespace: str) -> None:
+        """Make the namespace's folder where folders exist."""
+
+    def delete_namespace(self, namespace: str) -> None:
+        """Remove the namespace's folder and all below it."""
+
+
+def plain_path(path: str, field: str = "path") -> PurePosixPath:
+    """A path that can be used below a root: relative, without `..`, NUL or backslash.
+
+    Raises:
+        InvalidField: names `field` and what is wrong.
+    """
+    parts = PurePosixPath(path).parts
+    if (
+        not path
+        or "\x00" in path
+        or "\\" in path
+        or path.startswith(("/", "~"))
+        or ".." in parts
+        or not parts
+    ):
+        raise InvalidField(
+            field,
+            f"{path!r} must be a path relative to the namespace's folder, "
+            "without '..', a backslash, or '/' or '~' at its beginning",
+        )
+    if any(len(part.encode()) > 255 for part in parts):
+        raise InvalidField(field, "a part of the path is longer than 255 bytes")
+    return PurePosixPath(*parts)
+
+
+class FolderFiles:
+    """Namespaces as folders of a local directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, namespace: str, path: str) -> Path:
+        """The absolute path; refused when a symbolic link leads out of the namespace's folder."""
+        root = self.root / namespace
+        target = root / plain_path(path)
+        resolved_root = root.resolve()
+        if not target.resolve().is_relative_to(resolved_root):
+            raise PathRefused(f"{path!r} leads out of the namespace's folder by a symbolic link")
+        return target
+
+    def is_file(self, namespace: str, path: str) -> bool:
+        """True when there is a file."""
+        return self.path(namespace, path).is_file()
+
+    def is_folder(self, namespace: str, path: str) -> bool:
+        """True when there is a folder."""
+        return self.path(namespace, path).is_dir()
+
+    def list_files(self, namespace: str, path: str) -> list[str]:
+        """Files below; symbolic links are refused, they could show what lies outside."""
+        folder = self.path(namespace, path)
+        found: list[str] = []
+        for parent, names, files in os.walk(folder):
+            for name in [*names, *files]:
+                if (Path(parent) / name).is_symlink():
+                    raise PathRefused(f"{name!r} below {path!r} is a symbolic link; copy the file itself")
+            found += [(Path(parent) / name).relative_to(folder).as_posix() for name in files]
+        return sorted(found)
+
+    @contextlib.contextmanager
+    def fetched(self, namespace: str, path: str) -> Iterator[Path]:
+        """The file itself."""
+        target = self.path(namespace, path)
+        if not target.is_file():
+            raise NotFound(f"{path!r} is no file in namespace {namespace!r}")
+        yield target
+
+    def write_file(self, namespace: str, path: str, source: Path) -> None:
+        """Copy beside the target, sync, rename."""
+        target = self.path(namespace, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        try:
+            shutil.copyfile(source, temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write_bytes(self, namespace: str, path: str, data: bytes) -> None:
+        """Through a temporary file, as `write_file`."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            self.write_file(namespace, path, Path(file.name))
+
+    def delete_tree(self, namespace: str, path: str) -> None:
+        """Remove the folder."""
+        target = self.path(namespace, path)
+        if target.exists():
+            shutil.rmtree(target)
+
+    def make_namespace(self, namespace: str) -> None:
+        """Make the folder."""
+        (self.root / namespace).mkdir(parents=True, exist_ok=True)
+
+    def delete_namespace(self, namespace: str) -> None:
+        """Remove the folder."""
+        folder = self.root / namespace
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+class RemoteFiles:
+    """Namespaces as key prefixes of an object store that fsspec reaches."""
+
+    def __init__(self, filesystem: Any, root: str) -> None:
+        self._files = filesystem
+        self._root = root.rstrip("/")
+
+    def _key(self, namespace: str, path: str) -> str:
+        return f"{self._root}/{namespace}/{plain_path(path)}"
+
+    def is_file(self, namespace: str, path: str) -> bool:
+        """True when there is an object of that key."""
+        with _translated(path):
+            return bool(self._files.isfile(self._key(namespace, path)))
+
+    def is_folder(self, namespace: str, path: str) -> bool:
+        """True when there are objects below."""
+        with _translated(path):
+            return bool(self._files.isdir(self._key(namespace, path)))
+
+    def list_files(self, namespace: str, path: str) -> list[str]:
+        """Objects below."""
+        key = self._key(namespace, path)
+        with _translated(path):
+            found = self._files.find(key)
+        start = len(key) + 1
+        return sorted(name[start:] for name in found)
+
+    @contextlib.contextmanager
+    def fetched(self, namespace: str, path: str) -> Iterator[Path]:
+        """A temporary copy, with the object's own suffix."""
+        key = self._key(namespace, path)
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / PurePosixPath(key).name
+            with _translated(path):
+                self._files.get_file(key, str(target))
+            yield target
+
+    def write_file(self, namespace: str, path: str, source: Path) -> None:
+        """Upload; an object appears whole or not at all."""
+        key = self._key(namespace, path)
+        with _translated(path):
+            self._files.put_file(str(source), key)
+            self._files.invalidate_cache()
+
+    def write_bytes(self, namespace: str, path: str, data: bytes) -> None:
+        """Upload a small object."""
+        with _translated(path):
+            self._files.pipe_file(self._key(namespace, path), data)
+            self._files.invalidate_cache()
+
+    def delete_tree(self, namespace: str, path: str) -> None:
+        """Remove all objects below."""
+        key = self._key(namespace, path)
+        with _translated(path):
+            if self._files.exists(key):
+                self._files.rm(key, recursive=True)
+
+    def make_namespace(self, namespace: str) -> None:
+        """Nothing to make: prefixes need no folder."""
+
+    def delete_namespace(self, namespace: str) -> None:
+        """Remove all objects of the namespace."""
+        key = f"{self._root}/{namespace}"
+        with _translated(namespace):
+            if self._files.exists(key):
+                self._files.rm(key, recursive=True)

@@ -1,0 +1,168 @@
+"""The store's tables.
+
+Times are seconds since the epoch (UTC) as doubles, so that both databases compare and return them
+exactly alike; JSON columns keep the order of keys.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+namespaces = Table(
+    "namespaces",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("created_at", Double, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    # Survives nothing but the job itself: a job deleted and created again under its id is another one.
+    Column("uid", String(32), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("id", String(100), nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("progress", Integer, nullable=False, default=0),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("state_since", Double, nullable=False),
+    # A run is one training from initial weights to the last round; a start after a failure continues it.
+    Column("run", Integer, nullable=False, default=0),
+    # What the current run began from, [field, value]; a start with another source begins a new run.
+    Column("run_source", JSON),
+    # Digest of the current run's initial weights, once they were read.
+    Column("initial_weights", String(71)),
+    # Folders of all runs, relative to the namespace's folder: what a delete removes.
+    Column("run_folders", JSON, nullable=False, default=list),
+    # The scripts that the current start sends to the sites, as a wire SentScripts.
+    Column("sent_scripts", JSON),
+    Column("starts", Integer, nullable=False, default=0),
+    Column("resumes", Integer, nullable=False, default=0),
+    Column("stop_requested", Boolean, nullable=False, default=False),
+    Column("flow_run_id", String(64)),
+    Column("lease_owner", String(64)),
+    Column("lease_until", Double, nullable=False, default=0.0),
+    # One supervisor at a time looks after a job.
+    Column("supervised_until", Double, nullable=False, default=0.0),
+    UniqueConstraint("namespace", "id"),
+    Index(None, "namespace", "created_at"),
+    Index(None, "namespace", "state", "created_at"),
+    Index(None, "state"),
+)
+
+rounds = Table(
+    "rounds",
+    metadata,
+    Column("job_uid", String(32), primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("rule", Text, nullable=False, default=""),
+    Column("cohort", JSON, nullable=False),
+    Column("weights", String(71), nullable=False),
+    Column("new_weights", String(71)),
+    Column("selected_at", Double, nullable=False),
+    Column("published_at", Double),
+    Column("deadline", Double),
+    Column("collected_at", Double),
+    Column("committed_at", Double),
+    Column("evaluation_deadline", Double),
+    Column("evaluated_at", Double),
+    # Sample-weighted means over the sites: of the training's own metrics, and of the evaluation.
+    Column("training_metrics", JSON),
+    Column("metrics", JSON),
+)
+
+works = Table(
+    "works",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("job_uid", String(32), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("site", String(63), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("reason", Text, nullable=False, default=""),
+    Column("order", JSON, nullable=False),
+    Column("deadline", Double, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("accepted_at", Double),
+    Column("finished_at", Double),
+    Column("update", String(71)),
+    Column("update_bytes", BigInteger, nullable=False, default=0),
+    Column("num_samples", BigInteger),
+    Column("metrics", JSON),
+    Column("parameters", JSON),
+    Column("log_tail", Text, nullable=False, default=""),
+    Column("seconds", Double, nullable=False, default=0.0),
+    UniqueConstraint("job_uid", "run", "round", "attempt", "kind", "site"),
+    Index(None, "site", "state"),
+)
+
+sites = Table(
+    "sites",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("address", String(255), nullable=False),
+    Column("session", String(64), nullable=False),
+    Column("registration", JSON, nullable=False),
+    Column("registered_at", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Column("left_at", Double),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job_uid", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("run", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("accuracy", Double),
+    Column("metrics", JSON),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("job_uid", "run", "round"),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("role", String(8), nullable=False),
+    Column("site", String(63)),
+    Column("description", Text, nullable=False, default=""),
+    Column("hash", String(64), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("revoked_at", Double),
+)

@@ -1,0 +1,1 @@
+"""Aggregation rules: one algorithm a file, behind one small interface."""

@@ -1,0 +1,1 @@
+"""Messages between the coordinator's exchange and the site agents, versioned."""

@@ -1,0 +1,165 @@
+"""The exchange's JSON bodies; large bodies (weights, scripts, updates) travel beside them as raw bytes.
+
+All paths lie under `/exchange/v1`. A site only ever dials out:
+
+```text
+POST   /sites/{site}/register                 Registration  -> Registered
+POST   /sites/{site}/poll                     PollRequest   -> PollAnswer   held open up to wait_s
+POST   /sites/{site}/leave                    (empty)       -> 204
+GET    /sites/{site}/blobs/{digest}           bytes; Range is honoured, ETag is the digest
+HEAD   /sites/{site}/work/{id}/update         Upload-Offset: bytes stored so far
+PUT    /sites/{site}/work/{id}/update         a chunk; Content-Range: bytes a-b/total, Update-Digest: sha256:...
+                                              -> Upload-Offset; 409 with Upload-Offset when it does not continue
+POST   /sites/{site}/work/{id}/result         WorkResult    -> ResultAnswer  safe to repeat
+```
+
+Errors are RFC 9457 problem details. A site that is not registered (any more) gets 410 and registers again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROTOCOL = 1
+"""Version of these messages. A coordinator serves this one and refuses others with a clear 400."""
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", description="SHA-256 of the bytes.")]
+SiteName = Annotated[
+    str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Unique name of a site.")
+]
+Scalar = str | int | float | bool | None
+Runtime = Literal["pytorch", "keras"]
+WorkKind = Literal["train", "evaluate"]
+
+
+class Message(BaseModel):
+    """Base of all messages: unknown keys are refused, so that a misspelt field is never silently lost."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SiteResources(Message):
+    """What a site offers in total."""
+
+    cpu: Annotated[float, Field(gt=0)] = 1.0
+    memory_mb: Annotated[int, Field(gt=0)] = 1000
+    gpu: Annotated[int, Field(ge=0)] = 0
+
+
+class Registration(Message):
+    """A site introduces itself; repeated at each start of its agent and after a 410."""
+
+    protocol: int = PROTOCOL
+    session: Annotated[str, Field(min_length=8, max_length=64, description="Random id of this agent process.")]
+    address: Annotated[
+        str, Field(pattern=r"^[^\s,]{1,255}$", description="Label ip:port that a job's `clients` refers to.")
+    ]
+    runtimes: tuple[Runtime, ...]
+    datasets: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
+    resources: SiteResources = SiteResources()
+    max_task_parallelism: Annotated[int, Field(ge=-1, description="-1: no limit.")] = 1
+    allow_scripts: Literal["never", "listed", "always"] = "never"
+    agent_version: str = ""
+
+
+class Registered(Message):
+    """The coordinator's answer to a registration: the pace that it expects."""
+
+    protocol: int = PROTOCOL
+    lease_s: float
+    poll_s: float
+
+
+class PollRequest(Message):
+    """A sign of life and a request for work; held open until there is something to say or `wait_s` is over."""
+
+    session: str
+    free: Annotated[int, Field(ge=0, description="How many more works this site can begin now.")]
+    holding: tuple[str, ...] = ()
+    """Ids of all works that the site knows and has not delivered, waiting, running or in its outbox."""
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 10.0
+
+
+class Blob(Message):
+    """Bytes that a site fetches by digest."""
+
+    digest: Digest
+    size_bytes: Annotated[int, Field(ge=0)]
+
+
+class Resource(Message):
+    """What each worker of a job needs at the site (the document's Resource object)."""
+
+    worker_num: Annotated[int, Field(ge=1)] = 1
+    cpu: Annotated[float, Field(gt=0)] = 1.0
+    gpu: Annotated[int, Field(ge=0)] = 0
+    memory: Annotated[int, Field(gt=0, description="MB")] = 1000
+
+
+class SentScripts(Message):
+    """Scripts that travel with the work: a zip of the job's script folder."""
+
+    archive: Blob
+    config_file: str
+    folder: Annotated[str, Field(description="Name of the folder, the last part of the job's scripts.path.")]
+
+
+class WorkOrder(Message):
+    """One site's share of one round: train or evaluate from the given weights."""
+
+    work_id: str
+    kind: WorkKind
+    namespace: str
+    job_id: str
+    run: int
+    round: Annotated[int, Field(ge=1)]
+    attempt: Annotated[int, Field(ge=0)]
+    runtime: Runtime
+    weights: Blob
+    task_entry: str | None = None
+    scripts: SentScripts | None = None
+    parameters: dict[str, Scalar] = {}
+    datasets: tuple[str, ...] = ()
+    resource: Resource = Resource()
+    seed: Annotated[int, Field(description="Seed of this site's randomness in this round.")]
+    timeout_s: Annotated[float, Field(description="Seconds until the round's deadline, at the time of sending.")]
+
+
+class Cancel(Message):
+    """The site must stop this work now and forget it."""
+
+    work_id: str
+    reason: str
+
+
+class PollAnswer(Message):
+    """New work, and work that is no longer wanted. Works of `holding` that are not cancelled go on."""
+
+    work: tuple[WorkOrder, ...] = ()
+    cancel: tuple[Cancel, ...] = ()
+
+
+class WorkResult(Message):
+    """How a work ended. For a trained update the bytes are uploaded first, then this message names their digest."""
+
+    status: Literal["done", "failed"]
+    reason: Annotated[str, Field(max_length=2000)] = ""
+    update: Blob | None = None
+    """safetensors of the client update: float tensors as differences to the round's weights (float32 for
+    float16 and bfloat16 weights), integer and boolean tensors as values."""
+    metrics: dict[str, Any] = {}
+    parameters: dict[str, Any] = {}
+    """What the script handed over with put_parameter."""
+    log_tail: Annotated[str, Field(max_length=20_000)] = ""
+    started_at: float = 0.0
+    seconds: Annotated[float, Field(ge=0)] = 0.0
+
+
+class ResultAnswer(Message):
+    """Whether the result counts. Either way the site may forget the work."""
+
+    accepted: bool
+    reason: str = ""

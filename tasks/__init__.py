@@ -1,0 +1,1 @@
+"""Prefect tasks: one library call each, with retry and timeout."""

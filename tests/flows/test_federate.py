@@ -1,0 +1,114 @@
+"""The flow in this process, against a real Prefect server: runs, states, artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.client.schemas.sorting import FlowRunSort
+
+import tasks.store
+from catchment.errors import RoundFailed
+from catchment.jobs import lifecycle
+from catchment.store import Store
+from catchment.wire.messages import WorkOrder, WorkResult
+from flows.federate import federate
+from tests.thread_sites import add_one, job
+
+
+@pytest.fixture
+def flow_store(store: Store, monkeypatch: pytest.MonkeyPatch, prefect_server: str) -> Iterator[Store]:
+    """The store of the test is the one that this process's tasks use."""
+    monkeypatch.setenv("CATCHMENT_HOME", str(store.settings.home))
+    monkeypatch.setenv("CATCHMENT_DATABASE_URL", store.settings.database_url)
+    for name in ("site_lease_s", "cohort_wait_s"):
+        monkeypatch.setenv(f"CATCHMENT_{name.upper()}", str(getattr(store.settings, name)))
+    tasks.store.process_store.cache_clear()
+    yield store
+    tasks.store.process_store().close()
+    tasks.store.process_store.cache_clear()
+
+
+@pytest.fixture(params=["postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """One kind is enough here: what differs is tested with the library."""
+    return str(request.getfixturevalue("new_database")())
+
+
+def runs_of(name: str) -> tuple[object, list[object]]:
+    with get_client(sync_client=True) as client:
+        order = {"sort": FlowRunSort.NAME_ASC, "limit": 50}
+        (parent,) = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(name=FlowRunFilterName(any_=[name])), **order
+        )
+        children = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[parent.id])),
+            **order,
+        )
+    return parent, children
+
+
+def test_a_job_is_a_flow_run_with_a_subflow_for_each_round(flow_store, make_site):
+    make_site("a")
+    make_site("b")
+    lifecycle.create_job(flow_store, "default", job(id="whole"))
+    digest = asyncio.run(federate("whole"))
+    assert digest.startswith("sha256:")
+    assert lifecycle.get_job(flow_store, "default", "whole")["status"]["state"] == "FINISHED"
+    parent, children = runs_of("whole")
+    assert parent.state_name == "Completed"
+    assert [child.name for child in children] == ["whole round 1", "whole round 2", "whole round 3"]
+    assert {child.state_name for child in children} == {"Completed"}
+
+
+def test_a_round_below_its_threshold_fails_flow_and_job_with_the_reason(flow_store, make_site):
+    def failing(order: WorkOrder, weights: object) -> WorkResult:
+        return WorkResult(status="failed", reason="exit code 1")
+
+    make_site("a")
+    make_site("b", train=failing)
+    lifecycle.create_job(flow_store, "default", job(id="broken"))
+    with pytest.raises(RoundFailed):
+        asyncio.run(federate("broken"))
+    shown = lifecycle.get_job(flow_store, "default", "broken")["status"]
+    assert shown["state"] == "FAILED"
+    assert "b failed (exit code 1)" in shown["reason"]
+    parent, _ = runs_of("broken")
+    assert parent.state_name == "Failed"
+
+
+def test_a_stop_ends_flow_and_job_without_a_failure(flow_store, make_site):
+    def stops_in_the_middle(order: WorkOrder, weights: dict) -> object:
+        if order.round == 2:
+            lifecycle.request_stop(flow_store, "default", "halted")
+        return add_one(order, weights)
+
+    make_site("a", train=stops_in_the_middle)
+    lifecycle.create_job(
+        flow_store, "default", job(id="halted", hyper_parameters={"client_num": 1, "threshold_client_num": 1})
+    )
+    asyncio.run(federate("halted", return_state=True))
+    assert lifecycle.get_job(flow_store, "default", "halted")["status"]["state"] == "STOPPED"
+    parent, _ = runs_of("halted")
+    assert parent.state_name == "Cancelled"
+
+
+def test_artifacts_show_progress_each_round_and_the_result(flow_store, make_site, prefect_server):
+    make_site("a")
+    make_site("b")
+    lifecycle.create_job(flow_store, "default", job(id="shown", hyper_parameters={"max_round_num": 1}))
+    asyncio.run(federate("shown"))
+    keys = ["job-default-shown", "round-default-shown-1", "result-default-shown"]
+    answer = httpx.post(f"{prefect_server}/artifacts/filter", json={"artifacts": {"key": {"any_": keys}}})
+    by_key = {artifact["key"]: artifact["data"] for artifact in answer.json()}
+    assert by_key["job-default-shown"] == 100
+    assert "admitted" in str(by_key["round-default-shown-1"])
+    assert "checkpoint_v1" in str(by_key["result-default-shown"])
