@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
@@ -19,6 +20,9 @@ from catchment import __version__
 from catchment.jobs.supervise import Launcher
 from catchment.settings import Settings
 from catchment.store import open_store
+
+THREADS = 24
+"""Requests worked on at once; with the exchange's own threads no more than the database pool's 32."""
 
 
 def create_app(settings: Settings | None = None, launcher: Launcher | None = None) -> FastAPI:
@@ -58,6 +62,7 @@ def _lifespan(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         ends = ExitStack()
         closing = asyncio.Event()
+        current_default_thread_limiter().total_tokens = THREADS
         try:
             app.state.context = await asyncio.to_thread(_open, settings, launcher, closing, ends)
             yield

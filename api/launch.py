@@ -51,15 +51,16 @@ def check_configured() -> None:
 
 
 class PrefectLauncher:
-    """Makes and watches the runs of the deployment `federate/federate`.
+    """Makes and watches the runs of one deployment, named as `flow/deployment`.
 
     Methods raise Unreachable when Prefect does not answer within seconds, and SetupError when the
     deployment is not registered.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, deployment: str = DEPLOYMENT) -> None:
         check_configured()
         self._store = store
+        self._deployment = deployment
         self._patience = _one_try()
         self._client: SyncPrefectClient = self._patience.run(_client)
 
@@ -109,7 +110,7 @@ class PrefectLauncher:
 
     def _create(self, start: Start, key: str) -> str:
         try:
-            deployment = self._call(lambda client: client.read_deployment_by_name(DEPLOYMENT))
+            deployment = self._call(lambda client: client.read_deployment_by_name(self._deployment))
             run: FlowRun = self._call(
                 lambda client: client.create_flow_run_from_deployment(
                     deployment.id,
@@ -121,7 +122,7 @@ class PrefectLauncher:
             )
         except ObjectNotFound:
             raise SetupError(
-                f"Prefect has no deployment {DEPLOYMENT}; register it with 'prefect deploy --all' "
+                f"Prefect has no deployment {self._deployment}; register it with 'prefect deploy --all' "
                 "in the folder that holds prefect.yaml"
             ) from None
         self._announce()

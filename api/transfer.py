@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from catchment.errors import InvalidField, TransferError
 PIECE_BYTES = 1 << 20
 CHUNK_S = 60.0
 """A client that sends nothing for so long is given up."""
+DRAIN_BYTES = 32 << 20
+DRAIN_S = 10.0
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -134,14 +137,14 @@ def announced(request: Request) -> Chunk:
     return Chunk(first, last + 1, total, digest)
 
 
-async def pieces(request: Request, chunk: Chunk) -> AsyncIterator[bytes]:
-    """The body as it arrives.
+async def pieces(arriving: AsyncIterator[bytes], chunk: Chunk) -> AsyncIterator[bytes]:
+    """The request's body as it arrives.
 
     Raises:
-        TransferError: it stops coming, or more comes than was announced.
+        TransferError: it stops coming.
+        InvalidField: more comes than was announced.
     """
     left = chunk.stop - chunk.start
-    arriving = request.stream()
     while True:
         try:
             async with asyncio.timeout(CHUNK_S):
@@ -154,5 +157,16 @@ async def pieces(request: Request, chunk: Chunk) -> AsyncIterator[bytes]:
             return
         left -= len(piece)
         if left < 0:
-            raise TransferError("more bytes arrived than Content-Range announced")
+            raise InvalidField("Content-Range", "more bytes arrive than it announces")
         yield piece
+
+
+async def drain(arriving: AsyncIterator[bytes]) -> None:
+    """Read what a refused body still has, within reason: who is cut off may never see the refusal."""
+    left = DRAIN_BYTES
+    with suppress(ClientDisconnect, TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            async for piece in arriving:
+                left -= len(piece)
+                if left < 0:
+                    return

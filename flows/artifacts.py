@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
+from prefect import get_run_logger
 from prefect.artifacts import (
     acreate_markdown_artifact,
     acreate_progress_artifact,
@@ -64,10 +65,11 @@ def _percent(done: int, total: int) -> float:
 
 
 async def report_round(claim: Claim, number: int) -> None:
-    """A table of what every site did in a round."""
+    """A line in the run's log, and a table of what every site did in a round."""
     report = await asyncio.to_thread(run.round_report, process_store(), claim, number)
     metrics = report["metrics"] or {}
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "sample_num")
+    get_run_logger().info("%s", log_line(report, shown))
     await _shown(
         acreate_table_artifact(
             table=[_table_row(outcome) for outcome in report["sites"]],
@@ -80,6 +82,18 @@ async def report_round(claim: Claim, number: int) -> None:
             ),
         )
     )
+
+
+def log_line(report: dict[str, Any], metrics: str) -> str:
+    """A round in one line: how it went, what it brought, who took part."""
+    told = ", ".join(
+        outcome["site"]
+        if outcome["outcome"] == "admitted"
+        else f"{outcome['site']} {outcome['outcome']} ({outcome['reason']})"
+        for outcome in report["sites"][:20]
+    )
+    took = "" if report["seconds"] is None else f" in {report['seconds']:.2f} s"
+    return f"round {report['round']} {report['state']}{took}: {metrics or 'not evaluated'}; {told}"
 
 
 def _table_row(outcome: dict[str, Any]) -> dict[str, Any]:

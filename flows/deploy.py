@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
 from prefect.utilities.callables import parameter_schema
 
@@ -48,9 +48,9 @@ def register(client: SyncPrefectClient, pool: str | None = None) -> list[str]:
 def ensure_pool(client: SyncPrefectClient, name: str) -> None:
     """Make the work pool unless it is there."""
     try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-    except ObjectAlreadyExists:
-        return
 
 
 def load(entrypoint: str) -> Flow[Any, Any]:

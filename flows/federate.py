@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any
 
 from prefect import flow
@@ -35,6 +36,8 @@ async def federate(job_id: JobId, namespace: Namespace = "default") -> Any:
         claim = await rounds.claim_run(namespace, job_id, str(flow_run.id), int(flow_run.run_count or 1))
     except JobStopped as stopped:
         return Cancelled(message=str(stopped))
+    # A copy: Prefect would draw an edge from the claiming task to everything that is given its result.
+    claim = replace(claim)
     with lease_kept(process_store(), claim):
         return await _driven(claim)
 

@@ -7,14 +7,18 @@ JSON line each, and tells of children that began and ended in the same way.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import json
 import os
 import select
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
+from uuid import UUID
 
 
 @dataclass
@@ -114,19 +118,14 @@ def _fork_child(flow_run_id: str, inherited: tuple[int, ...]) -> int:
 
 def _execute(flow_run_id: str) -> NoReturn:
     """What `python -m prefect.engine` does, in this process; never returns to the caller's stack."""
-    import runpy
-
     code = 1
     try:
         os.environ["PREFECT__FLOW_RUN_ID"] = flow_run_id
-        sys.argv = ["prefect.engine", flow_run_id]
-        runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)
+        _run_flow(UUID(flow_run_id))
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     except BaseException:  # noqa: BLE001 - the process's edge; the engine has logged it
-        import traceback
-
         traceback.print_exc()
     finally:
         _flush_logs()
@@ -135,8 +134,17 @@ def _execute(flow_run_id: str) -> NoReturn:
         os._exit(code)
 
 
+def _run_flow(flow_run_id: UUID) -> None:
+    from prefect.engine import handle_engine_signals
+    from prefect.flow_engine import flow_run_logger, load_flow, load_flow_run, run_flow
+
+    with handle_engine_signals(flow_run_id):
+        flow_run = load_flow_run(flow_run_id)
+        flow = load_flow(flow_run)
+        # On the main thread's own loop, so that Prefect can take SIGTERM.
+        asyncio.run(run_flow(flow, flow_run=flow_run, error_logger=flow_run_logger(flow_run)))
+
+
 def _flush_logs() -> None:
     """Logs on their way to the Prefect server leave before the process does; `os._exit` runs no atexit."""
-    import atexit
-
     atexit._run_exitfuncs()

@@ -11,8 +11,9 @@ from api import schemas
 from api.bodies import message
 from api.deps import ContextDep, OwnSite, StoreDep
 from api.errors import face
-from api.transfer import BlobResponse, announced, pieces
+from api.transfer import BlobResponse, announced, drain, pieces
 from api.waiting import while_wanted
+from catchment.errors import CatchmentError
 from catchment.exchange import results, sites, transfer
 from catchment.wire.messages import (
     Message,
@@ -160,16 +161,21 @@ def update_offset(store: StoreDep, site: str, work_id: str) -> Response:
 @face("upload")
 async def upload_chunk(store: StoreDep, request: Request, site: str, work_id: str) -> Response:
     """Append a chunk to the work's update; the last one completes it."""
-    chunk = announced(request)
-    stored = await transfer.receive(
-        store,
-        site,
-        work_id,
-        start=chunk.start,
-        total=chunk.total,
-        digest=chunk.digest,
-        chunks=pieces(request, chunk),
-    )
+    arriving = request.stream()
+    try:
+        chunk = announced(request)
+        stored = await transfer.receive(
+            store,
+            site,
+            work_id,
+            start=chunk.start,
+            total=chunk.total,
+            digest=chunk.digest,
+            chunks=pieces(arriving, chunk),
+        )
+    except CatchmentError:
+        await drain(arriving)
+        raise
     return Response(status_code=204, headers={"Upload-Offset": str(stored)})
 
 

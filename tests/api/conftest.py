@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,19 @@ from catchment.store import migrate
 from tests.api.serving import InProcess, RecordingLauncher, in_process
 
 
-def make_home(home: Path) -> None:
-    """A home folder whose namespace `default` has an initial model."""
-    migrate(Settings(home=home))
-    save_file(
-        {"weight": np.zeros((2, 3), np.float32)}, home / "namespaces" / "default" / "initial.safetensors"
-    )
+@pytest.fixture(scope="session")
+def migrated_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home folder whose namespace `default` has an initial model; to be copied, never used."""
+    made = tmp_path_factory.mktemp("migrated")
+    migrate(Settings(home=made))
+    model = {"weight": np.zeros((2, 3), np.float32)}
+    save_file(model, made / "namespaces" / "default" / "initial.safetensors")
+    return made
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    make_home(tmp_path)
-    return tmp_path
+def home(tmp_path: Path, migrated_home: Path) -> Path:
+    return Path(shutil.copytree(migrated_home, tmp_path / "home"))
 
 
 @pytest.fixture

@@ -17,7 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
+from api import launch
+from api.__main__ import check_setup
 from catchment.access import create_token
+from catchment.errors import SetupError
 from catchment.settings import Settings
 from catchment.store import open_store
 from tests.api.orders import REGISTRATION, digest_of, offer_work
@@ -131,6 +134,29 @@ def test_what_arrived_before_a_connection_broke_is_kept(home: Path, running: Api
         assert stored() == len(data)
 
 
+def test_a_refused_chunk_hears_why_and_keeps_its_connection(home: Path, running: ApiProcess) -> None:
+    store = open_store(Settings(home=home))
+    try:
+        offer_work(store, "site-1", "w1", b"weights")
+    finally:
+        store.close()
+    part = bytes(8 * MIB)
+    headers = {
+        "Content-Range": f"bytes {MIB}-{MIB + len(part) - 1}/{64 * MIB}",
+        "Update-Digest": digest_of(b"any"),
+    }
+    connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=30)
+    try:
+        for _ in range(3):
+            connection.request("PUT", f"{SITE}/work/w1/update", body=part, headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            assert (answer.status, answer.getheader("Upload-Offset")) == (409, "0")
+            assert not answer.will_close
+    finally:
+        connection.close()
+
+
 def test_sigterm_answers_open_polls_and_ends_soon(running: ApiProcess, http_client: httpx.Client) -> None:
     http_client.post(f"{SITE}/register", json=REGISTRATION)
     body = {"session": "session-1", "free": 1, "wait_s": 30}
@@ -184,33 +210,37 @@ def test_a_poll_ends_when_its_site_goes_away(running: ApiProcess, http_client: h
     wait_until(lambda: _connections(running) <= before, timeout_s=5, what="the poll to be given up")
 
 
-def refused(home: Path, *options: str, **environment: str) -> str:
-    """What the process says when it refuses to start with exit code 2; stdout stays empty."""
+def test_a_refusal_is_one_sentence_and_exit_code_2(home: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "api", *options],
+        [sys.executable, "-m", "api", "--host", "0.0.0.0", "--port", str(free_port())],
         cwd=ROOT,
-        env=api_environment(home, **environment),
+        env=api_environment(home),
         capture_output=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 2, done.stderr.decode()
-    assert done.stdout == b""
-    assert b"Traceback" not in done.stderr
-    return done.stderr.decode()
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"CATCHMENT_AUTH=tokens" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
-def test_it_refuses_to_start_unsafe_or_without_what_it_needs(home: Path, tmp_path_factory: Any) -> None:
-    port = str(free_port())
-    assert "CATCHMENT_AUTH=tokens" in refused(home, "--host", "0.0.0.0", "--port", port)
-    assert "no admin token" in refused(home, "--host", "0.0.0.0", "--port", port, CATCHMENT_AUTH="tokens")
-    assert "migrate" in refused(tmp_path_factory.mktemp("empty"), "--port", port)
-    assert "PREFECT_API_URL" in refused(home, "--port", port, PREFECT_API_URL="")
-    assert "CATCHMENT_AUTH" in refused(home, "--port", port, CATCHMENT_AUTH="open")
+def test_it_refuses_what_is_unsafe_or_cannot_work(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setattr(launch, "check_configured", lambda: None)
+    check_setup(Settings(home=home), "localhost", port)
+    with pytest.raises(SetupError, match="so a login is needed"):
+        check_setup(Settings(home=home), "0.0.0.0", port)
+    with pytest.raises(SetupError, match="no admin token"):
+        check_setup(Settings(home=home, auth="tokens"), "0.0.0.0", port)
+    with pytest.raises(SetupError, match="migrate"):
+        check_setup(Settings(home=tmp_path / "empty"), "127.0.0.1", port)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert "in use" in refused(home, "--port", str(taken.getsockname()[1]))
+        with pytest.raises(SetupError, match="in use"):
+            check_setup(Settings(home=home), "127.0.0.1", taken.getsockname()[1])
 
 
 def test_with_an_admin_token_it_serves_other_machines(home: Path) -> None:

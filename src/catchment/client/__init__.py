@@ -2,7 +2,7 @@
 
 from catchment.client.client import Client
 from catchment.client.results import Checkpoint, Job, Namespace, Round, Site, SiteOutcome, Version
-from catchment.client.watch import JobChanged, Outage, RoundDone, WatchEvent, watch
+from catchment.client.watching import JobChanged, Outage, RoundDone, WatchEvent, watch
 
 __all__ = [
     "Checkpoint",

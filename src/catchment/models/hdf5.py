@@ -88,6 +88,14 @@ def is_dataset(item: Any) -> bool:
     return isinstance(item, h5py.Dataset)
 
 
+def address(group: Group) -> int:
+    """Where the group lies in its file: the same for all hard links to it."""
+    import h5py
+
+    with reading():
+        return int(h5py.h5o.get_info(group.id).addr)
+
+
 def text_attribute(item: Any, name: str) -> str | None:
     """The text attribute `name` of a group or dataset; None where there is none of that type."""
     with reading():

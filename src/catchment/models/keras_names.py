@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from catchment.errors import BadTensors
-from catchment.models.hdf5 import Dataset, Group, child, is_dataset, is_group, text_attribute
+from catchment.models.hdf5 import Dataset, Group, address, child, is_dataset, is_group, text_attribute
 
 HOW_TO_SAVE = (
     "in a script that has the model, write its weights with "
@@ -53,6 +54,20 @@ LayerConfig = tuple[str, Mapping[str, Any]]
 """Class of a layer, as Keras writes it in a path, and its configuration."""
 
 
+@dataclass(frozen=True)
+class _Walk:
+    """What is known of the layers by name, and the addresses of the groups that were visited."""
+
+    layers: Mapping[str, LayerConfig]
+    seen: set[int] = field(default_factory=set)
+
+    def visit(self, group: Group) -> None:
+        """Keras stores a shared layer once; a file that links a group twice could send us round for ever."""
+        if address(group) in self.seen:
+            raise BadTensors(f"'{group.name}' is a second link to a group, which is not followed")
+        self.seen.add(address(group))
+
+
 def variable_paths(root: Group, layers: Mapping[str, LayerConfig]) -> dict[str, Dataset]:
     """Variable path -> dataset, for a Sequential or Functional model of Keras' own layers.
 
@@ -70,16 +85,14 @@ def variable_paths(root: Group, layers: Mapping[str, LayerConfig]) -> dict[str, 
             f"{HOW_TO_SAVE}"
         )
     paths: dict[str, Dataset] = {}
-    for path, dataset in _model(root, "", layers, depth=0):
+    for path, dataset in _model(root, "", _Walk(layers), depth=0):
         if path in paths:
             raise BadTensors(f"two variables of the model are named '{path}'; name the layers apart")
         paths[path] = dataset
     return paths
 
 
-def _model(
-    group: Group, key: str, layers: Mapping[str, LayerConfig], depth: int
-) -> Iterator[tuple[str, Dataset]]:
+def _model(group: Group, key: str, walk: _Walk, depth: int) -> Iterator[tuple[str, Dataset]]:
     """Variables of a model: a Sequential adds its name to their paths, a Functional model does not."""
     if _numbered(group):
         raise BadTensors(
@@ -99,19 +112,18 @@ def _model(
     )
     scope = "" if functional else f"{_layer_name(group)}/"
     for member in members:
-        for path, dataset in _layer(child(members, member), member, layers, depth + 1):
+        for path, dataset in _layer(child(members, member), member, walk, depth + 1):
             yield scope + path, dataset
 
 
-def _layer(
-    group: Group, key: str, layers: Mapping[str, LayerConfig], depth: int
-) -> Iterator[tuple[str, Dataset]]:
+def _layer(group: Group, key: str, walk: _Walk, depth: int) -> Iterator[tuple[str, Dataset]]:
     if depth > _MAX_DEPTH:
         raise BadTensors(f"the file nests layers more than {_MAX_DEPTH} deep")
     if not is_group(group):
         raise BadTensors(f"'{key}' is no layer")
+    walk.visit(group)
     if is_group(child(group, "layers")):
-        yield from _model(group, key, layers, depth)
+        yield from _model(group, key, walk, depth)
         return
     numbered = _numbered(group)
     scope = ""
@@ -119,13 +131,13 @@ def _layer(
         name = _layer_name(group)
         scope = f"{name}/"
         if numbered:
-            names = _variable_names(name, key, len(numbered), layers)
+            names = _variable_names(name, key, len(numbered), walk.layers)
             yield from (
                 (scope + variable, dataset) for variable, dataset in zip(names, numbered, strict=True)
             )
     for part in group:
         if part != "vars":
-            for path, dataset in _layer(child(group, part), part, layers, depth + 1):
+            for path, dataset in _layer(child(group, part), part, walk, depth + 1):
                 yield scope + path, dataset
 
 
@@ -149,14 +161,14 @@ def _numbered(group: Group) -> list[Dataset]:
 
 
 def _has_variables(group: Group, key: str) -> bool:
-    item, depth = child(group, key), 0
-    stack = [(item, depth)]
+    stack, seen = [child(group, key)], set()
     while stack:
-        item, depth = stack.pop()
-        if is_dataset(item) or depth > _MAX_DEPTH:
+        item = stack.pop()
+        if is_dataset(item):
             return True
-        if is_group(item):
-            stack.extend((child(item, name), depth + 1) for name in item)
+        if is_group(item) and address(item) not in seen:
+            seen.add(address(item))
+            stack.extend(child(item, name) for name in item)
     return False
 
 

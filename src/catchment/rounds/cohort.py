@@ -64,6 +64,12 @@ def invited(job: Job, candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(chosen.values())
 
 
+def unknown_labels(job: Job, sites: Sequence[Candidate]) -> list[str]:
+    """Names and addresses in `clients` that no site has registered with."""
+    known = {label for site in sites for label in (site.name, site.registration.address)}
+    return [label for label in job.client_labels if label not in known]
+
+
 def sample_cohort(
     job: Job,
     fitting: Sequence[Candidate],

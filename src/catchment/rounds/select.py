@@ -14,7 +14,14 @@ from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState
 from catchment.rounds import journal
 from catchment.rounds.claim import Claim, held
-from catchment.rounds.cohort import Candidate, invited, misfit, rule_of, sample_cohort
+from catchment.rounds.cohort import (
+    Candidate,
+    invited,
+    misfit,
+    rule_of,
+    sample_cohort,
+    unknown_labels,
+)
 from catchment.store import Store
 from catchment.store.database import Transaction
 
@@ -77,7 +84,7 @@ def choose(
     fitting = [site for site in sites if not reasons[site.name]]
     needed = sites_needed(job, number, begun=bool(failed))
     if len(fitting) < needed:
-        return None, _missing(job, number, needed, fitting, reasons)
+        return None, _missing(number, needed, fitting, reasons, unknown_labels(job, sites))
     before = failed[-1] if failed else None
     return (
         sample_cohort(
@@ -106,12 +113,13 @@ def _failed_sites(tx: Transaction, claim: Claim, before: Row[Any] | None) -> fro
     return frozenset(work.site for work in found if work.state not in ("admitted", "late"))
 
 
-def _missing(job: Job, number: int, needed: int, fitting: list[Candidate], reasons: dict[str, str]) -> str:
-    named = {label for label in job.client_labels if label not in reasons}
-    told = [f"{name} {reason}" for name, reason in reasons.items() if reason][:8]
-    if job.client_labels and not reasons:
-        told.append(f"none of {', '.join(sorted(named)[:8])} has registered")
-    detail = f" ({'; '.join(told)})" if told else ""
+def _missing(
+    number: int, needed: int, fitting: list[Candidate], reasons: dict[str, str], unknown: list[str]
+) -> str:
+    told = [f"{name} {reason}" for name, reason in reasons.items() if reason]
+    told += [f"{label} has not registered" for label in unknown]
+    more = f"; and {len(told) - 8} more" if len(told) > 8 else ""
+    detail = f" ({'; '.join(told[:8])}{more})" if told else ""
     there = ", ".join(site.name for site in fitting[:8]) or "none"
     return f"round {number} waits for {needed} sites that fit, {len(fitting)} there: {there}{detail}"
 

@@ -70,6 +70,8 @@ class TorchModel:
 def _info(name: str, tensor: Any) -> TensorInfo:
     if not isinstance(tensor, torch.Tensor):
         raise SdkError(f"'{name}' of the state dict is a {type(tensor).__name__}, not a tensor")
+    if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta:
+        raise SdkError(f"tensor '{name}' has no values yet; call the module on a batch first")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype not in _DTYPES:
         kind = "quantised" if tensor.is_quantized else f"{tensor.layout} {tensor.dtype}"
         raise SdkError(f"tensor '{name}' is {kind}; only dense tensors of plain numbers can be federated")

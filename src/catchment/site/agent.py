@@ -9,7 +9,7 @@ import threading
 import time
 
 import catchment
-from catchment.errors import CatchmentError, Forbidden, Refused, Unauthorized, Unreachable
+from catchment.errors import CatchmentError, Forbidden, Refused, Unauthorized
 from catchment.site.backoff import Backoff
 from catchment.site.cache import BlobCache
 from catchment.site.cgroups import Cgroups
@@ -30,11 +30,13 @@ from catchment.wire.messages import PollAnswer, PollRequest, Registered, Registr
 logger = logging.getLogger(__name__)
 
 EXIT_STOPPED = 0
+EXIT_BROKEN = 1
 EXIT_UNAUTHORIZED = 3
 EXIT_REFUSED = 4
 
 _STOP_GRACE_S = 1.5
 _LEAVE_S = 1.5
+_SAID_TWICE_S = 0.5
 
 
 class Agent:
@@ -49,7 +51,9 @@ class Agent:
         self._exchange = self._open_exchange()
         self._poll_lock = threading.Lock()
         self._waiting_for_a_slot = False
-        self._registered_once = False
+        self._known = False
+        self._registered: Registered | None = None
+        self._outage = _Outage(config.endpoint.url)
 
     def run(self) -> int:
         """Work until told to stop; return the process's exit code.
@@ -129,7 +133,7 @@ class Agent:
             return exchange.register(self._registration())
 
     def _leave(self) -> None:
-        if not self._registered_once:
+        if not self._known:
             return
         try:
             with self._open_exchange() as exchange:
@@ -142,52 +146,62 @@ class Agent:
         self._stopped.set()
 
     def _keep_polling(self) -> None:
-        """The poll's thread: register, poll, wait out outages, for ever."""
+        """The poll's thread. Without it the agent is of no use: if it breaks, the agent ends."""
+        try:
+            self._poll_for_ever()
+        except Exception:
+            logger.exception("agent failed site=%s", self._config.name)
+            self._end(EXIT_BROKEN)
+            raise
+
+    def _poll_for_ever(self) -> None:
+        """Register, poll, wait out outages."""
         backoff = Backoff(0.2, 5.0)
-        outage = _Outage(self._config.endpoint.url)
-        registered: Registered | None = None
         while not self._stopped.is_set():
             try:
-                if registered is None:
-                    registered = self._exchange.register(self._registration())
-                    self._on_registered(registered)
-                self._poll(registered)
-            except NotRegisteredError as error:
-                logger.warning("coordinator forgot this site, registering again why=%r", str(error))
-                registered = None
-                outage.begins(error)
-            except Unreachable as error:
-                if self._was_woken():
-                    continue
-                outage.begins(error)
-            except (Unauthorized, Forbidden) as error:
-                if not self._registered_once:
-                    logger.error("coordinator does not let this site in why=%r", str(error))  # noqa: TRY400
-                    return self._end(EXIT_UNAUTHORIZED)
-                outage.begins(error)
-            except Refused as error:
-                logger.error("coordinator refuses this agent why=%r", str(error))  # noqa: TRY400
-                return self._end(EXIT_REFUSED)
-            except CatchmentError as error:
-                outage.begins(error)
+                self._poll(self._registered or self._register())
+            except (CatchmentError, OSError) as error:
+                if not self._exchange.aborted:  # else a slot became free, or the agent stops
+                    self._note(error)
+                    self._stopped.wait(backoff.next_s())
             else:
-                if outage.ends():
-                    self._outbox.wake()
                 backoff.reset()
-                continue
-            self._stopped.wait(backoff.next_s())
-        return None
+                if self._outage.ends():
+                    self._outbox.wake()
 
-    def _on_registered(self, registered: Registered) -> None:
+    def _note(self, error: CatchmentError | OSError) -> None:
+        """Decide what a failed call means: try on, register again, or give up."""
+        if isinstance(error, OSError):
+            logger.error("work cannot be taken on why=%r", str(error))
+            return
+        if isinstance(error, Refused):
+            logger.error("coordinator refuses this agent why=%r", str(error))
+            self._end(EXIT_REFUSED)
+            return
+        if isinstance(error, Unauthorized | Forbidden) and not self._known:
+            logger.error("coordinator does not let this site in why=%r", str(error))
+            self._end(EXIT_UNAUTHORIZED)
+            return
+        if isinstance(error, NotRegisteredError):
+            self._registered = None
+        self._outage.begins(error)
+
+    def _register(self) -> Registered:
+        """Introduce the site on the poll's connection."""
+        with self._poll_lock:
+            self._waiting_for_a_slot = False
+            self._exchange.rearm()
+        self._registered = registered = self._exchange.register(self._registration())
         logger.info(
             "registered site=%s server=%s lease_s=%.0f",
             self._config.name,
             self._config.endpoint.url,
             registered.lease_s,
         )
-        if not self._registered_once:
-            self._registered_once = True
+        if not self._known:
+            self._known = True
             self._outbox.start()
+        return registered
 
     def _poll(self, registered: Registered) -> None:
         """One poll, and what its answer asks for."""
@@ -198,16 +212,18 @@ class Agent:
         wait_s = 0.0 if self._recovered else min(registered.poll_s, 60.0)
         request = PollRequest(session=self._session, free=free, holding=self._works.holding(), wait_s=wait_s)
         answer = self._exchange.poll(request)
-        self._obey(answer)
+        news = self._obey(answer)
+        if not news and (answer.work or answer.cancel):
+            self._stopped.wait(_SAID_TWICE_S)  # or two that do not understand each other talk all day
 
-    def _obey(self, answer: PollAnswer) -> None:
-        for cancel in answer.cancel:
-            self._works.cancel(cancel.work_id, cancel.reason)
+    def _obey(self, answer: PollAnswer) -> bool:
+        """Do what the coordinator says; whether any of it was new."""
+        news = [self._works.cancel(cancel.work_id, cancel.reason) for cancel in answer.cancel]
         for work in self._recovered:
             self._works.begin(work)
         self._recovered = []
-        for order in answer.work:
-            self._works.accept(order)
+        news += [self._works.accept(order) for order in answer.work]
+        return any(news)
 
     def _on_free(self) -> None:
         """A slot is free: a poll that said there is none is cut short, and the next one tells."""
@@ -215,10 +231,6 @@ class Agent:
             if self._waiting_for_a_slot and self._works.free() > 0:
                 self._waiting_for_a_slot = False
                 self._exchange.abort()
-
-    def _was_woken(self) -> bool:
-        """Whether a poll ended because a slot became free, and not because of the network."""
-        return not self._stopped.is_set() and self._exchange.aborted
 
 
 class _Outage:

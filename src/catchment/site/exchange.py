@@ -11,7 +11,16 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
-from catchment.errors import Forbidden, NotFound, OffsetMismatch, Refused, Unauthorized, Unreachable
+from catchment.errors import (
+    CatchmentError,
+    Forbidden,
+    NotFound,
+    OffsetMismatch,
+    Refused,
+    TransferError,
+    Unauthorized,
+    Unreachable,
+)
 from catchment.site.http import CHUNK, Body, Connection, Endpoint
 from catchment.wire.messages import (
     Blob,
@@ -97,6 +106,7 @@ class Exchange:
 
         Raises:
             OffsetMismatch: the server wants to go on at another offset.
+            TransferError: the whole arrived damaged; the upload begins anew.
         """
         headers = {
             "Content-Type": "application/octet-stream",
@@ -114,8 +124,13 @@ class Exchange:
         return _offset(response)
 
     def send_result(self, work_id: str, result: WorkResult) -> ResultAnswer:
-        """Tell how a work ended."""
-        return self._post(f"/work/{quote(work_id, safe='')}/result", result, ResultAnswer)
+        """Tell how a work ended.
+
+        Raises:
+            TransferError: the update that it names is not there (any more); upload it again.
+        """
+        path = f"/work/{quote(work_id, safe='')}/result"
+        return self._post(path, result, ResultAnswer, conflict=TransferError)
 
     def abort(self) -> None:
         """Wake up the thread that waits for an answer, with Unreachable; so ends every call until `rearm`."""
@@ -134,12 +149,19 @@ class Exchange:
         """Close the connection."""
         self._connection.close()
 
-    def _post(self, path: str, body: BaseModel, answer: type[M], timeout_s: float = _ANSWER_S) -> M:
+    def _post(
+        self,
+        path: str,
+        body: BaseModel,
+        answer: type[M],
+        timeout_s: float = _ANSWER_S,
+        conflict: type[CatchmentError] = Refused,
+    ) -> M:
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         sent = body.model_dump_json().encode()
         response = self._send("POST", path, sent, headers, timeout_s)
         if response.status >= 300:
-            self._refuse(response)
+            self._refuse(response, conflict)
         received = self._read(response)
         try:
             return answer.model_validate_json(received)
@@ -173,18 +195,23 @@ class Exchange:
             self._connection.close()
         return data
 
-    def _refuse(self, response: http.client.HTTPResponse) -> NoReturn:
-        """Raise the error that a status stands for, with the words of the problem detail."""
+    def _refuse(
+        self, response: http.client.HTTPResponse, conflict: type[CatchmentError] = Refused
+    ) -> NoReturn:
+        """Raise the error that a status stands for, 409 as `conflict`, with the problem detail's words."""
         words = f"{response.status} {_detail(self._read(response)) or response.reason}"
+        if response.status == 409:
+            raise conflict(words)
         raise _ERRORS.get(response.status, Unreachable if response.status >= 500 else Refused)(words)
 
 
-_ERRORS = {
+_ERRORS: dict[int, type[CatchmentError]] = {
     401: Unauthorized,
     403: Forbidden,
     404: NotFound,
     408: Unreachable,
     410: NotRegisteredError,
+    422: TransferError,
     429: Unreachable,
 }
 

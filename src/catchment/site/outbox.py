@@ -73,7 +73,11 @@ class Outbox:
         self._exchange: Exchange | None = None
         self._thread = threading.Thread(target=self._send_all, name="outbox", daemon=True)
         for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
-            delivery = Delivery.model_validate_json((path / _RESULT).read_bytes())
+            try:
+                delivery = Delivery.model_validate_json((path / _RESULT).read_bytes())
+            except (OSError, ValueError) as error:
+                logger.error("result cannot be read folder=%s why=%r", path, str(error))  # noqa: TRY400
+                continue
             self._parcels[delivery.work_id] = _Parcel(path, delivery)
         self.first_pass_done = not self._parcels
 
@@ -167,6 +171,10 @@ class Outbox:
         except Refused as error:
             self._refused(parcel, error)
         except (CatchmentError, OSError) as error:
+            self._later(parcel, error)
+        except Exception as error:
+            # The edge of the outbox's thread, which must outlive whatever one result does to it.
+            logger.exception("result cannot be sent work=%s", work_id)
             self._later(parcel, error)
         else:
             if not parcel.dropped:

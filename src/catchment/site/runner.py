@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import socket
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from catchment.errors import CatchmentError, ScriptFailed, SiteError
+from catchment.errors import CatchmentError, SiteError
 from catchment.site import command, environment, limits, task_folder
 from catchment.site.archive import unpack
 from catchment.site.cgroups import Cgroups
@@ -25,6 +23,7 @@ from catchment.site.launch_file import Launch, Outcome
 from catchment.site.output import tail
 from catchment.site.placement import Place
 from catchment.site.policy import chosen_datasets
+from catchment.site.verdict import check_ended_well
 from catchment.site.work import Work, WorkCancelledError
 from catchment.wire.messages import SentScripts, WorkOrder, WorkResult
 from catchment.wire.task import OUTPUT_LOG, TASK_VARIABLE, WEIGHTS
@@ -113,7 +112,7 @@ class Runner:
             limits=self._limits(order, place, work.task_folder / WEIGHTS),
         )
         outcome = self._limited(work, launch)
-        _check(outcome, part.entry, launch, work.task_folder / OUTPUT_LOG)
+        check_ended_well(outcome, part.entry, launch, work.task_folder / OUTPUT_LOG)
         return task_folder.committed(work.task_folder, order.kind)
 
     def _command(self, work: Work) -> tuple[EntryPart, command.Command, Path]:
@@ -240,40 +239,3 @@ def _rank_variables(worker_num: int) -> tuple[dict[str, str], ...]:
         {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORKER_INDEX": str(rank)}
         for rank in range(worker_num)
     )
-
-
-def _check(outcome: Outcome, script: str, launch: Launch, log: Path) -> None:
-    """Pass when the script ended well.
-
-    Raises:
-        ScriptFailed: with the reason in words.
-    """
-    who = script if len(launch.rank_env) == 1 else f"{script} (worker {outcome.rank})"
-    if outcome.ending == "timed_out":
-        raise ScriptFailed(f"{script} hung past its time of {launch.timeout_s:.0f} s and was killed")
-    if outcome.ending == "memory":
-        allowed = launch.limits.memory_mb
-        raise ScriptFailed(f"{who} used {outcome.used_mb} MB of {allowed} MB allowed and was killed")
-    if outcome.ending == "processes":
-        raise ScriptFailed(f"{who} started more than {limits.MAX_PROCESSES} processes and was killed")
-    if outcome.ending != "exited":
-        raise ScriptFailed(f"{script} was killed together with the process that watches over it")
-    if outcome.code < 0:
-        raise ScriptFailed(f"{who} was killed by {_signal_name(-outcome.code)}")
-    if outcome.code > 0:
-        raise ScriptFailed(
-            f"{who} ended with exit code {outcome.code}{_last_words(tail(log, 2000).split(chr(10)))}"
-        )
-
-
-def _last_words(lines: Sequence[str]) -> str:
-    """The last line that a script printed, usually its exception, as the end of a sentence."""
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    return f": {last[:500]}" if last else ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
 
 from catchment.errors import SiteError
@@ -69,21 +70,28 @@ class Works:
             return 0 if self._stopping else max(0, self._slots - len(self._held))
 
     def holding(self) -> tuple[str, ...]:
-        """Ids of all works that are not delivered, those in the outbox included."""
+        """Ids of all works that are not delivered, those in the outbox included, those called off not."""
         with self._changed:
             # The outbox second: a work that moves there in between is then seen twice and not missed.
-            held = tuple(self._held)
+            held = [work_id for work_id, work in self._held.items() if not work.cancelled.is_set()]
         return tuple(dict.fromkeys((*held, *self._outbox.ids())))
 
-    def accept(self, order: WorkOrder) -> None:
-        """Take an order on and begin; an order that is here already is not taken twice."""
-        if order.work_id in self.holding():
-            return
+    def accept(self, order: WorkOrder) -> bool:
+        """Take an order on and begin; False for one that is here already.
+
+        Raises:
+            OSError: it cannot be written down.
+        """
+        with self._changed:
+            known = order.work_id in self._held
+        if known or order.work_id in self._outbox.ids():
+            return False
         work = Work.accept(self._home.work, order)
         with self._changed:
             self._held[order.work_id] = work
         logger.info("work accepted %s timeout_s=%.0f", work.words, order.timeout_s)
         self.begin(work)
+        return True
 
     def begin(self, work: Work) -> None:
         """Start the work's thread, unless it was called off."""
@@ -94,18 +102,22 @@ class Works:
             self._threads[work.order.work_id] = thread
         thread.start()
 
-    def cancel(self, work_id: str, reason: str) -> None:
-        """Stop a work and forget it."""
+    def cancel(self, work_id: str, reason: str) -> bool:
+        """Stop a work and forget it; False when it is not here, or was called off before."""
         with self._changed:
             work = self._held.get(work_id)
             started = work_id in self._threads
+            if work is not None and work.cancelled.is_set():
+                return False
             if work is not None:
                 work.cancel()
                 self._changed.notify_all()
         if work is not None and not started:
             self._forget(work)
-        if self._outbox.drop(work_id) or work is not None:
+        known = self._outbox.drop(work_id) or work is not None
+        if known:
             logger.info("work called off work=%s reason=%r", work_id, reason)
+        return known
 
     def stop(self, grace_s: float, timeout_s: float) -> None:
         """Kill what runs. The orders stay on disk: the next agent asks whether they are still wanted."""
@@ -115,8 +127,9 @@ class Works:
             for work in self._held.values():
                 work.cancel(grace_s)
             self._changed.notify_all()
+        deadline = time.monotonic() + timeout_s
         for thread in threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _live(self, work: Work) -> None:
         """The work's thread, from the wait for a slot to the outbox."""

@@ -27,10 +27,15 @@ def prepare_sites(options: StackOptions, say: Say) -> None:
     elif homes:
         say("scikit-learn is not installed (extra 'demo'): the sites start without the data set 'digits'")
     for home, folder in zip(homes, folders, strict=True):
-        datasets = home / "datasets.json"
-        if not datasets.exists():
-            content = {DATASET: str(folder)} if folder.exists() else {}
-            datasets.write_text(json.dumps(content, indent=2) + "\n")
+        _write_datasets(home / "datasets.json", folder)
+
+
+def _write_datasets(file: Path, folder: Path) -> None:
+    """Name the data set; what a person wrote into the file stays, an empty one is ours."""
+    if file.exists() and file.read_text().strip() != "{}":
+        return
+    content = {DATASET: str(folder)} if folder.exists() else {}
+    file.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def require_admin(store: Store, options: StackOptions) -> None:

@@ -275,11 +275,20 @@ def endless(group: h5py.Group) -> None:
     group.parent["again"] = group.parent
 
 
+def doubling(group: h5py.Group) -> None:
+    """Thirty groups, of which each is linked twice from the one before: 2**30 ways to the last."""
+    above = group.parent
+    for _ in range(30):
+        below = above.create_group("a")
+        above["b"] = below
+        above = below
+
+
 @pytest.mark.parametrize(
     "build",
     [
         soft, external, external_storage, virtual, bomb, text, complex_numbers, compound, nothing,
-        not_numbered, too_many, group_for_a_dataset, no_name, endless,
+        not_numbered, too_many, group_for_a_dataset, no_name, endless, doubling,
     ],
 )  # fmt: skip
 def test_a_file_that_points_elsewhere_or_lies_is_refused(

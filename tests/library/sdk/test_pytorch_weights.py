@@ -234,6 +234,15 @@ def test_tensors_that_cannot_be_federated_are_refused_by_name(
         fl.load_weights(model)
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: torch.nn.LazyLinear(2), lambda: torch.nn.Linear(2, 2, device="meta")]
+)
+def test_a_module_without_values_is_refused(make_task: MakeTask, make: Callable[[], Any]) -> None:
+    make_task()
+    with pytest.raises(SdkError, match="'weight' has no values yet"):
+        fl.commit_weights(make())
+
+
 @pytest.mark.parametrize("model", [None, {}, "model", np.ones(1), torch.ones(1)])
 def test_what_is_no_model_is_refused(make_task: MakeTask, model: Any) -> None:
     make_task()

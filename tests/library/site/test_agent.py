@@ -132,9 +132,11 @@ def test_cancel_ends_the_script_and_all_that_it_started(
     until(Path(mark).exists, 15)
     assert len(alive(mark)) == 3
     begun = time.monotonic()
+    polls = len(exchange.polls)
     exchange.cancel(given.work_id)
     until(lambda: not alive(mark), 5)
     assert time.monotonic() - begun < 5
+    assert len(exchange.polls) < polls + 5, "while it dies there is nothing to ask for"
     exchange.until(lambda: exchange.polls[-1].holding == () and exchange.polls[-1].free == 1)
     assert given.work_id not in exchange.results
     assert not list((agent.home / "work").iterdir())
@@ -328,3 +330,35 @@ def test_what_the_site_does_not_have_is_named(
 
 def test_leftovers_are_found_by_their_mark() -> None:
     assert os.getpid() not in processes.marked(f"PATH={os.environ['PATH']}")
+
+
+def test_results_wait_out_a_conflict_and_are_sent_again(
+    exchange: ExchangeDouble, start_agent: Start, add_entry, order
+) -> None:
+    add_entry("e", TRAIN)
+    exchange.refuse["POST /result"] = (409, "the update has not arrived")
+    start_agent()
+    given = exchange.publish(order())
+    exchange.until(lambda: exchange.refused)
+    del exchange.refuse["POST /result"]
+    assert exchange.result(given.work_id).status == "done"
+
+
+def test_a_warm_agent_trains_with_the_sdk(
+    exchange: ExchangeDouble, start_agent: Start, add_entry, order
+) -> None:
+    source = (
+        "import catchment.sdk as fl, torch\nmodel = torch.nn.Module()\n"
+        "model.w = torch.nn.Parameter(torch.ones(3, 2))\nmodel.b = torch.nn.Parameter(torch.ones(2))\n"
+        "fl.load_weights(model)\nwith torch.no_grad(): model.w += 2\n"
+        "fl.commit({'sample_num': 3}, model)\n"
+    )
+    add_entry("e", source)
+    agent = start_agent("--runtime", "pytorch", cold=False)
+    rounds = [exchange.publish(order()) for _ in range(3)]
+    results = [exchange.result(given.work_id, 60) for given in rounds]
+    assert [result.status for result in results] == ["done"] * 3, results
+    assert results[2].seconds < 2
+    assert agent.words().count("warm=True") == 3
+    assert agent.stop() == 0
+    assert "Traceback" not in agent.words()

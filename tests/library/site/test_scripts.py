@@ -211,6 +211,7 @@ def test_a_dead_fork_server_is_replaced(run: Run, launcher: Launcher) -> None:
     assert server.pid is not None
     dead = server.pid
     os.kill(dead, signal.SIGKILL)
+    os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
     assert run(TRAIN, warm=True).status == "done"
     assert server.pid != dead
 

@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pytest
 from catchment.errors import SetupError
 from catchment.stack import postgres
 from catchment.stack.postgres import EmbeddedPostgres, running_url
+from tests.library.stack.processes import alive, until
 
 
 @pytest.fixture(scope="module")
@@ -30,32 +30,6 @@ def ask(url: str, question: str) -> object:
     with psycopg.connect(url) as connection:
         row = connection.execute(question).fetchone()  # type: ignore[call-overload]
     return row[0] if row else None
-
-
-def until(condition, deadline_s: float = 10.0) -> bool:
-    """Whether the condition came true before the deadline."""
-    pause = subprocess.Popen(["sleep", "60"])
-    try:
-        end = time.monotonic() + deadline_s
-        while not condition():
-            if time.monotonic() > end:
-                return False
-            try:
-                pause.wait(0.02)
-            except subprocess.TimeoutExpired:
-                continue
-        return True
-    finally:
-        pause.kill()
-        pause.wait()
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def test_a_database_is_made_once_and_speaks_utf8(server: EmbeddedPostgres) -> None:

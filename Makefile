@@ -1,0 +1,53 @@
+# Everything that a person does with a checkout. Needs git, make and Python 3.11 or later; nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?=
+BENCH_ARGS ?= --workload digits
+# make demo KEEP=1 leaves the system up until Ctrl-C.
+KEEP ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench format clean
+.DELETE_ON_ERROR:
+
+help: ## show this list
+	@grep -hE "^[a-z]+:.*## " $(MAKEFILE_LIST) | sed -E "s/:.*## /\t/" | expand -t 12
+
+setup: $(STAMP) ## make .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+	  echo "Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1 || true); name one: make PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) cannot make virtual environments; on Debian install python3-venv" >&2; exit 1; }
+	@echo "installing into $(VENV): the first time takes some minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP) ## run the whole system and train a model, then stop all of it; KEEP=1 leaves it up
+	@$(BIN)/python examples/digits/demo.py $(if $(KEEP),--keep)
+
+test: $(STAMP) ## run the test suite
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP) ## linters, types, import contracts, API document, tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m api.openapi --check
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(STAMP) ## measure rounds beside a plain loop that does the same training
+	@$(BIN)/python benchmarks/rounds.py $(BENCH_ARGS)
+
+format: $(STAMP) ## format the code and fix what linters can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what demo, tests and linters left; the environment stays
+	rm -rf demo-output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./$(VENV) -prune -o -type d -name __pycache__ -exec rm -rf {} +

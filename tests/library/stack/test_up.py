@@ -1,0 +1,215 @@
+"""`catchment up` over stand-ins for the Prefect server, the API and the runner, which start at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from catchment.stack.postgres import running_url
+from tests.library.stack.processes import alive, mentioning, until
+
+SERVER = """
+import http.server, os, pathlib, sys
+port = int(sys.argv[sys.argv.index("--port") + 1])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+pathlib.Path(os.environ["STANDINS"], "{name}.pid").write_text(str(os.getpid()))
+{more}
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+RUNNER = """
+import os, pathlib, signal
+pathlib.Path(os.environ["STANDINS"], "runner.pid").write_text(str(os.getpid()))
+print("runner ready", flush=True)
+signal.pause()
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    for name in ("api", "flows", "prefect"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").touch()
+    (folder / "prefect.yaml").touch()
+    (folder / "api" / "__main__.py").write_text(SERVER.format(name="api", more=""))
+    (folder / "prefect" / "__main__.py").write_text(SERVER.format(name="prefect", more=""))
+    (folder / "flows" / "runner.py").write_text(RUNNER)
+    return folder
+
+
+class Up:
+    """A running `catchment up`."""
+
+    def __init__(self, project: Path, home: Path, *more: str) -> None:
+        self.home, self.folder = home, project
+        self.errors = project / "stderr"
+        command = [sys.executable, "-m", "catchment.cli", "up", "--home", str(home), "--sites", "0"]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")]),
+            "CATCHMENT_PROJECT": str(project),
+            "STANDINS": str(project),
+        }
+        with self.errors.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--api-port", "0", "--prefect-port", "0", *more],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                text=True,
+            )
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def said(self) -> str:
+        return self.errors.read_text()
+
+    def pid(self, name: str) -> int:
+        return int((self.folder / f"{name}.pid").read_text())
+
+    def ended(self) -> tuple[int, str]:
+        """Exit code, and what else it printed on stdout."""
+        rest, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, rest
+
+
+@pytest.fixture
+def up(project: Path, tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    started: list[Up] = []
+
+    def start(*more: str) -> Up:
+        started.append(Up(project, tmp_path / "home", *more))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.terminate()
+        one.process.communicate(timeout=30)
+    assert until(lambda: not mentioning(str(tmp_path)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_ready_once_and_a_signal_stops_all_of_it(
+    up: Callable[..., Up], number: signal.Signals
+) -> None:
+    running = up()
+    assert running.line().startswith("ready http://127.0.0.1:")
+    processes = [running.pid(name) for name in ("api", "prefect", "runner")]
+    assert all(alive(pid) for pid in processes)
+    assert running_url(running.home / "postgres", "catchment") is not None
+    running.process.send_signal(number)
+    assert running.ended() == (0, "")
+    assert not any(alive(pid) for pid in processes)
+    assert running_url(running.home / "postgres", "catchment") is None
+    assert "Prefect UI: http://127.0.0.1:" in running.said()
+    assert "no token is needed" in running.said()
+
+
+def test_killed_it_leaves_nothing_running(up: Callable[..., Up], tmp_path: Path) -> None:
+    running = up()
+    running.line()
+    running.process.kill()
+    running.process.wait()
+    assert until(lambda: not mentioning(str(tmp_path)), 15)
+
+
+def test_a_part_that_cannot_start_ends_all_and_shows_its_log(up: Callable[..., Up], project: Path) -> None:
+    broken = SERVER.format(name="api", more="raise SystemExit('the sky has fallen')")
+    (project / "api" / "__main__.py").write_text(broken)
+    running = up("--sqlite")
+    assert running.ended() == (1, "")
+    assert "Error: api ended with exit code 1" in running.said()
+    assert "the sky has fallen" in running.said()
+
+
+def test_a_part_that_dies_later_is_started_again(up: Callable[..., Up]) -> None:
+    running = up("--sqlite")
+    running.line()
+    first = running.pid("runner")
+    os.kill(first, signal.SIGKILL)
+    assert until(lambda: running.pid("runner") != first)
+    assert "runner was killed by SIGKILL; started again" in running.said()
+
+
+def test_a_second_one_on_the_same_home_is_refused(up: Callable[..., Up]) -> None:
+    first = up("--sqlite")
+    first.line()
+    second = up("--sqlite")
+    assert second.ended() == (1, "")
+    assert f"another 'catchment up' (process {first.process.pid}) runs on" in second.said()
+
+
+def test_a_signal_while_it_starts_stops_it(up: Callable[..., Up], project: Path) -> None:
+    (project / "flows" / "runner.py").write_text(RUNNER.replace("runner ready", "still starting"))
+    running = up("--sqlite")
+    assert until((project / "runner.pid").exists)
+    running.process.send_signal(signal.SIGINT)
+    assert running.ended() == (0, "")
+    assert not alive(running.pid("runner"))
+
+
+def test_data_are_there_after_a_restart(up: Callable[..., Up]) -> None:
+    import psycopg
+
+    first = up()
+    first.line()
+    url = running_url(first.home / "postgres", "catchment")
+    assert url is not None
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE kept (x int)")
+    first.process.send_signal(signal.SIGTERM)
+    assert first.ended()[0] == 0
+    second = up()
+    second.line()
+    url = running_url(second.home / "postgres", "catchment")
+    assert url is not None
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
+
+
+def test_without_a_token_nobody_else_may_reach_it(up: Callable[..., Up]) -> None:
+    running = up("--host", "0.0.0.0")
+    assert running.ended() == (1, "")
+    assert "catchment token create --role admin --home" in running.said()
+
+
+def test_sites_need_what_they_are_given(tmp_path: Path) -> None:
+    """Each local site gets a folder, its part of the digits, and a file that names it."""
+    import json
+
+    from catchment.stack.local_sites import prepare_sites
+    from catchment.stack.options import StackOptions
+
+    prepare_sites(StackOptions(home=tmp_path, sites=2), lambda sentence: None)
+    for name in ("site-1", "site-2"):
+        home = tmp_path / "sites" / name
+        assert (home / "entries").is_dir()
+        folder = json.loads((home / "datasets.json").read_text())["digits"]
+        assert {path.name for path in Path(folder).iterdir()} >= {"train.npz", "test.npz"}
+
+
+def test_without_scikit_learn_sites_start_without_the_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from catchment.stack import local_sites
+    from catchment.stack.options import StackOptions
+
+    monkeypatch.setattr(local_sites, "digits_available", lambda: False)
+    said: list[str] = []
+    local_sites.prepare_sites(StackOptions(home=tmp_path, sites=1), said.append)
+    assert "scikit-learn is not installed" in said[0]
+    assert (tmp_path / "sites" / "site-1" / "datasets.json").read_text().strip() == "{}"
