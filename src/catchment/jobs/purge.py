@@ -48,7 +48,10 @@ def purge_job(store: Store, uid: str) -> None:
 
 
 def _digests(tx: Transaction, uid: str, row: Any) -> set[str]:
-    statements = [select(column).where(owner == uid, column.is_not(None)) for column, owner in REFERENCES]
+    # "" stands where a digest was: what it named is gone already.
+    statements = [
+        select(column).where(owner == uid, column.is_not(None), column != "") for column, owner in REFERENCES
+    ]
     found = set(tx.execute(union(*statements)).scalars())
     if row.sent_scripts:
         found.add(row.sent_scripts["archive"]["digest"])

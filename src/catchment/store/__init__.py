@@ -65,7 +65,7 @@ def _storage(settings: Settings) -> tuple[Blobs, NamespaceFiles]:
     url = settings.effective_storage_url
     parts = urlsplit(url)
     if parts.scheme in ("", "file"):
-        root = Path(url2pathname(parts.path))
+        root = Path(url2pathname(parts.path)) if parts.scheme else Path(url)
         return FolderBlobs(root / "blobs"), FolderFiles(root / "namespaces")
     filesystem = _filesystem(parts.scheme, settings)
     base = f"{parts.netloc}{parts.path}".rstrip("/")
@@ -78,7 +78,8 @@ def _storage(settings: Settings) -> tuple[Blobs, NamespaceFiles]:
 def _filesystem(scheme: str, settings: Settings) -> Any:
     import fsspec
 
-    options: dict[str, Any] = {}
+    # A listing that is remembered would hide what other processes have written since.
+    options: dict[str, Any] = {"use_listings_cache": False}
     if scheme == "s3" and settings.s3_endpoint_url:
         options["client_kwargs"] = {"endpoint_url": settings.s3_endpoint_url}
     try:

@@ -6,6 +6,7 @@ with verified copies in a local cache. In both, a blob is either wholly there or
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -81,7 +82,9 @@ class FolderBlobs:
         source.chmod(0o444)
         try:
             source.replace(target)
-        except OSError:  # another file system
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
             staged = new_staged_file(self)
             shutil.copyfile(source, staged)
             source.unlink()

@@ -80,6 +80,9 @@ class Database:
             if write and self.is_sqlite:
                 # Taking the write lock at once avoids the deadlock of two readers that both want to write.
                 connection.info["immediate"] = True
+            elif not write and not self.is_sqlite:
+                # SQLite's readers see one state anyway.
+                connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
                 transaction = Transaction(connection, self.clock())
                 result = step(transaction)
@@ -90,29 +93,30 @@ class Database:
         return result
 
     def migrate(self) -> None:
-        """Bring the database to this version's schema; safe when several processes do it at once."""
+        """Bring the database to this version's schema; safe when several processes do it at once.
+
+        Raises:
+            SetupError: a newer Catchment made the schema.
+            Unreachable: the database does not answer.
+        """
         from alembic import command
 
-        with self.engine.connect() as connection:
-            if self.is_sqlite:
-                connection.info["immediate"] = True
-            with connection.begin():
-                if not self.is_sqlite:
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-                command.upgrade(_alembic(connection), "head")
+        def step(tx: Transaction) -> None:
+            if not self.is_sqlite:
+                tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            _refuse_newer(tx.connection)
+            command.upgrade(_alembic(tx.connection), "head")
+
+        self.write(step)
 
     def check_version(self) -> None:
         """Refuse to work on a database of another version.
 
         Raises:
             SetupError: it was not migrated, or by a newer Catchment.
+            Unreachable: it does not answer.
         """
-        from alembic.runtime.migration import MigrationContext
-        from alembic.script import ScriptDirectory
-
-        with self.engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-            head = ScriptDirectory.from_config(_alembic(connection)).get_current_head()
+        current, head = self.read(lambda tx: _refuse_newer(tx.connection))
         if current != head:
             raise SetupError(
                 f"the store's database has schema {current or 'none'}, this version needs {head}; "
@@ -125,10 +129,26 @@ class Database:
         self.engine.dispose()
 
 
+def _refuse_newer(connection: Connection) -> tuple[str | None, str]:
+    """The database's revision and the one that this version needs; SetupError when it knows only the latter."""
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic(connection))
+    head = str(scripts.get_current_head())
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        raise SetupError(
+            f"the store's database has schema {current}, this version knows none after {head}: "
+            "a newer Catchment made it, install that one"
+        )
+    return current, head
+
+
 def _engine(url: str) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the message could hold the URL's password
         raise SetupError(
             "database_url is no SQLAlchemy URL such as postgresql://user@host/catchment"
         ) from None
@@ -137,7 +157,11 @@ def _engine(url: str) -> Engine:
         return create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24, pool_pre_ping=True)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise SetupError("database_url must be postgresql://... or sqlite:///FILE")
-    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    parsed = parsed.set(drivername="sqlite")
+    try:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupError(f"database_url: the file's folder cannot be made: {error}") from error
     engine = create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -146,7 +170,8 @@ def _engine(url: str) -> Engine:
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+    # The time-out first: also the change to WAL waits for its turn.
+    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
