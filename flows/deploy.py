@@ -38,11 +38,17 @@ def register(client: SyncPrefectClient, pool: str | None = None) -> list[str]:
             parameters=deployment.get("parameters"),
             entrypoint=deployment["entrypoint"],
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
-            parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
+            parameter_openapi_schema=_schema(flow),
             enforce_parameter_schema=True,
         )
         names.append(f"{flow.name}/{deployment['name']}")
     return names
+
+
+def _schema(flow: Flow[Any, Any]) -> dict[str, Any]:
+    """The form that the Prefect UI shows for a run's parameters."""
+    schema = parameter_schema(flow).model_dump_for_openapi()
+    return {key: value for key, value in schema.items() if value or key != "definitions"}
 
 
 def ensure_pool(client: SyncPrefectClient, name: str) -> None:

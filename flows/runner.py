@@ -35,6 +35,7 @@ import flows.federate
 import tasks.store
 from catchment.jobs import by_flow_run
 from catchment.settings import Settings
+from catchment.stopping import on_stop_signals
 from catchment.store import Store, open_store
 from flows.deploy import register
 from flows.warm import WarmProcess, fork_warm_process
@@ -190,8 +191,7 @@ def main() -> int:
     with get_client(sync_client=True) as client:
         register(client, options.pool)
         runner = Runner(client, store, warm, options.pool, options.limit)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: runner.stop())
+        on_stop_signals(runner.stop)
         print("runner ready", flush=True)
         runner.run()
     warm.close()

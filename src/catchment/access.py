@@ -8,15 +8,18 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import insert, select, update
 
 from catchment.errors import InvalidField, NotFound, Unauthorized
 from catchment.jobs.times import rfc3339, rfc3339_or_none
 from catchment.store import Store
 from catchment.store.schema import tokens
+from catchment.wire.messages import SiteName
 
 Role = Literal["admin", "user", "site"]
 PREFIX = "catchment"
+_SITE: TypeAdapter[str | None] = TypeAdapter(SiteName | None)
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,18 @@ def create_token(store: Store, role: str, *, site: str | None = None, descriptio
     """A new token in plain text, shown this once.
 
     Raises:
-        InvalidField: unknown role, or a site's token without a site.
+        InvalidField: unknown role, a site's token without a site, or a name that no site can have.
     """
     if role not in get_args(Role):
         raise InvalidField("role", f"must be one of {', '.join(get_args(Role))}, got {role!r}")
     if (role == "site") != (site is not None):
         raise InvalidField("site", "is required for the role 'site', and only there")
+    try:
+        _SITE.validate_python(site)
+    except ValidationError:
+        raise InvalidField("site", f"{site!r} is no name that a site can have") from None
+    if "\x00" in description:
+        raise InvalidField("description", "contains a NUL character")
     token_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     values = {"id": token_id, "role": role, "site": site, "description": description, "hash": _hash(secret)}
     store.db.write(lambda tx: tx.execute(insert(tokens).values(**values, created_at=tx.now)))

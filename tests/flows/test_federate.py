@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -15,32 +14,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.sorting import FlowRunSort
 
-import tasks.store
 from catchment.errors import RoundFailed
 from catchment.jobs import lifecycle
-from catchment.store import Store
 from catchment.wire.messages import WorkOrder, WorkResult
 from flows.federate import federate
 from tests.thread_sites import add_one, job
-
-
-@pytest.fixture
-def flow_store(store: Store, monkeypatch: pytest.MonkeyPatch, prefect_server: str) -> Iterator[Store]:
-    """The store of the test is the one that this process's tasks use."""
-    monkeypatch.setenv("CATCHMENT_HOME", str(store.settings.home))
-    monkeypatch.setenv("CATCHMENT_DATABASE_URL", store.settings.database_url)
-    for name in ("site_lease_s", "cohort_wait_s"):
-        monkeypatch.setenv(f"CATCHMENT_{name.upper()}", str(getattr(store.settings, name)))
-    tasks.store.process_store.cache_clear()
-    yield store
-    tasks.store.process_store().close()
-    tasks.store.process_store.cache_clear()
-
-
-@pytest.fixture(params=["postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """One kind is enough here: what differs is tested with the library."""
-    return str(request.getfixturevalue("new_database")())
 
 
 def runs_of(name: str) -> tuple[object, list[object]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -22,6 +21,7 @@ from catchment.site.entries import Entry
 from catchment.site.hardware import detected_resources, installed_runtimes
 from catchment.site.http import Endpoint, tls_context
 from catchment.site.policy import AllowScripts, Policy
+from catchment.stopping import on_stop_signals
 from catchment.wire.messages import Runtime, SiteName, SiteResources
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -92,8 +92,7 @@ def start(**options: Any) -> None:
     )
     try:
         agent = Agent(_config(**options))
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: agent.stop())
+        on_stop_signals(agent.stop)
         code = agent.run()
     except SetupError as error:
         raise click.UsageError(str(error)) from error

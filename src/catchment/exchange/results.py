@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from sqlalchemy import select, update
 
 from catchment.errors import NotFound, TransferError
+from catchment.exchange import transfer
+from catchment.exchange.storable import storable
 from catchment.jobs.rows import topic
 from catchment.jobs.states import AT_SITE, WorkState
 from catchment.store import Store
@@ -25,6 +26,8 @@ def finish_work(store: Store, site: str, work_id: str, result: WorkResult) -> Re
         NotFound: the site has no such work.
         TransferError: the update that the result names has not arrived.
     """
+    if result.status == "done" and result.update is not None:
+        transfer.keep_arrived(store, site, work_id, result.update)
 
     def step(tx: Transaction) -> ResultAnswer:
         work = tx.execute(
@@ -56,18 +59,3 @@ def _values(result: WorkResult, now: float) -> dict[str, Any]:
         "seconds": result.seconds,
         "finished_at": now,
     }
-
-
-def storable(value: Any) -> Any:
-    """What a site sent, without what no database takes: NaN and infinities become words, NUL goes away."""
-    match value:
-        case str():
-            return value.replace("\x00", "")
-        case float() if not math.isfinite(value):
-            return str(value)
-        case dict():
-            return {storable(str(key)): storable(item) for key, item in value.items()}
-        case list() | tuple():
-            return [storable(item) for item in value]
-        case _:
-            return value

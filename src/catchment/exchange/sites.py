@@ -7,9 +7,11 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from catchment.errors import NotFound, Refused
+from catchment.exchange.storable import storable
 from catchment.jobs.rows import site_topic, topic
 from catchment.jobs.states import AT_SITE, WorkState
 from catchment.jobs.times import rfc3339
@@ -42,31 +44,35 @@ def register(store: Store, site: str, registration: Registration) -> Registered:
             f"the site's agent version {registration.protocol}; install matching versions"
         )
     values = {
-        "address": registration.address,
-        "session": registration.session,
+        "address": storable(registration.address),
+        "session": storable(registration.session),
         "registration": registration.model_dump(mode="json"),
-        "registered_at": 0.0,
-        "last_seen": 0.0,
         "left_at": None,
     }
+    insert = sqlite.insert if store.db.is_sqlite else postgresql.insert
 
     def step(tx: Transaction) -> None:
         stamped = {**values, "registered_at": tx.now, "last_seen": tx.now}
-        known = tx.execute(select(sites.c.session).where(sites.c.name == site).with_for_update()).first()
-        if known is None:
-            tx.execute(insert(sites).values(name=site, **stamped))
-        else:
-            tx.execute(update(sites).where(sites.c.name == site).values(**stamped))
-        if known is not None and known.session != registration.session:
-            tx.execute(
-                update(works)
-                .where(works.c.site == site, works.c.state == WorkState.ACCEPTED)
-                .values(state=WorkState.OFFERED)
-            )
+        if not tx.execute(insert(sites).values(name=site, **stamped).on_conflict_do_nothing()).rowcount:
+            mine = sites.c.name == site
+            session = tx.execute(select(sites.c.session).where(mine).with_for_update()).scalar()
+            tx.execute(update(sites).where(mine).values(**stamped))
+            if session != values["session"]:
+                _offer_again(tx, site)
         tx.notify(SITES_TOPIC)
 
     store.db.write(step)
     return Registered(lease_s=store.settings.site_lease_s, poll_s=store.settings.site_poll_s)
+
+
+def _offer_again(tx: Transaction, site: str) -> None:
+    """What another process of the site was given may be lost with it; its open request ends."""
+    tx.execute(
+        update(works)
+        .where(works.c.site == site, works.c.state == WorkState.ACCEPTED)
+        .values(state=WorkState.OFFERED)
+    )
+    tx.notify(site_topic(site))
 
 
 def leave(store: Store, site: str) -> None:
@@ -97,13 +103,15 @@ async def poll(store: Store, site: str, request: PollRequest) -> PollAnswer:
         NotFound: the site is not registered, or another process registered under its name since.
     """
     deadline = time.monotonic() + min(request.wait_s, store.settings.site_lease_s / 2)
+    look = answer_now
     while True:
         ticket = store.db.signals.ticket(site_topic(site))
-        answer = await asyncio.to_thread(answer_now, store, site, request)
+        answer = await asyncio.to_thread(look, store, site, request)
         left = deadline - time.monotonic()
         if answer.work or answer.cancel or left <= 0:
             return answer
         await store.db.signals.wait_async(ticket, left)
+        look = _answer_if_any
 
 
 def answer_now(store: Store, site: str, request: PollRequest) -> PollAnswer:
@@ -114,9 +122,7 @@ def answer_now(store: Store, site: str, request: PollRequest) -> PollAnswer:
     """
 
     def step(tx: Transaction) -> PollAnswer:
-        known = tx.execute(select(sites).where(sites.c.name == site)).first()
-        if known is None or known.session != request.session or known.left_at is not None:
-            raise NotFound(f"site {site!r} is not registered with this session; register again")
+        known = _with_session(tx, site, request.session)
         if tx.now - known.last_seen > store.settings.site_lease_s:
             tx.notify(SITES_TOPIC)  # it is back: rounds that wait for sites should look again
         tx.execute(update(sites).where(sites.c.name == site).values(last_seen=tx.now))
@@ -127,26 +133,47 @@ def answer_now(store: Store, site: str, request: PollRequest) -> PollAnswer:
     return store.db.write(step)
 
 
-def _hand_out(tx: Transaction, site: str, request: PollRequest) -> list[WorkOrder]:
+def _answer_if_any(store: Store, site: str, request: PollRequest) -> PollAnswer:
+    """`answer_now`, but without a write while there is nothing to say: on SQLite it would wake everybody."""
+
+    def step(tx: Transaction) -> bool:
+        _with_session(tx, site, request.session)
+        return bool(_due(tx, site, request) or _cancellations(tx, site, request.holding))
+
+    return answer_now(store, site, request) if store.db.read(step) else PollAnswer()
+
+
+def _with_session(tx: Transaction, site: str, session: str) -> Row[Any]:
+    known = tx.execute(select(sites).where(sites.c.name == site)).first()
+    if known is None or known.session != storable(session) or known.left_at is not None:
+        raise NotFound(f"site {site!r} is not registered with this session; register again")
+    return known
+
+
+def _due(tx: Transaction, site: str, request: PollRequest) -> list[Row[Any]]:
     """Works that were handed out before and did not arrive, then new ones up to what is free."""
-    mine = select(works).where(works.c.site == site)
-    again = mine.where(works.c.state == WorkState.ACCEPTED, works.c.id.not_in(request.holding))
+    mine = select(works).where(works.c.site == site, works.c.id.not_in(request.holding))
+    again = mine.where(works.c.state == WorkState.ACCEPTED)
     # Evaluations first: they are short, and a checkpoint waits for them.
     fresh = (
         mine.where(works.c.state == WorkState.OFFERED)
         .order_by(works.c.kind, works.c.created_at)
         .limit(request.free)
     )
-    orders = []
-    for work in [*tx.execute(again), *(tx.execute(fresh) if request.free else ())]:
-        if work.state == WorkState.OFFERED:
-            tx.execute(
-                update(works)
-                .where(works.c.id == work.id, works.c.state == WorkState.OFFERED)
-                .values(state=WorkState.ACCEPTED, accepted_at=tx.now)
-            )
-        orders.append(_order(work, tx.now))
-    return orders
+    return [*tx.execute(again), *(tx.execute(fresh) if request.free else ())]
+
+
+def _hand_out(tx: Transaction, site: str, request: PollRequest) -> list[WorkOrder]:
+    due = _due(tx, site, request)
+    # What a restarted site has kept is its work still, and needs no second order.
+    taken = [*(work.id for work in due), *request.holding]
+    if taken:
+        tx.execute(
+            update(works)
+            .where(works.c.site == site, works.c.id.in_(taken), works.c.state == WorkState.OFFERED)
+            .values(state=WorkState.ACCEPTED, accepted_at=tx.now)
+        )
+    return [_order(work, tx.now) for work in due]
 
 
 def _order(work: Row[Any], now: float) -> WorkOrder:

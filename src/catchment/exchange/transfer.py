@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Row, select, update
 
 from catchment.errors import DigestMismatch, Forbidden, NotFound, OffsetMismatch, Refused, TransferError
+from catchment.jobs import purge
 from catchment.jobs.states import AT_SITE
 from catchment.models.tensors import file_digest
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import works
+from catchment.wire.messages import Blob
 
+P = ParamSpec("P")
+T = TypeVar("T")
 WRITE_BYTES = 1 << 20
 """Received pieces are gathered to about this size before they are written."""
 
@@ -84,6 +89,7 @@ async def receive(
     if work.update == digest:
         return total
     if work.state not in AT_SITE:
+        _staged(store, work_id).unlink(missing_ok=True)
         raise Refused(f"the update is not wanted any more: {work.reason or work.state}")
     if total > store.settings.max_update_bytes:
         raise Refused(f"the update has {total} bytes, at most {store.settings.max_update_bytes} are taken")
@@ -94,14 +100,43 @@ async def receive(
     _receiving.add(work_id)
     try:
         staged = _staged(store, work_id)
+        if _stored(staged) > total:
+            staged.unlink()  # what is there belongs to another, larger update
         if (stored := _stored(staged)) != start:
             raise OffsetMismatch(stored, start)
         stored = await _append(staged, start, total, chunks)
         if stored == total:
-            await asyncio.to_thread(_keep, store, work_id, staged, digest, total)
+            await _in_thread(_keep, store, work_id, staged, digest, total)
         return stored
     finally:
         _receiving.discard(work_id)
+
+
+def keep_arrived(store: Store, site: str, work_id: str, update: Blob) -> None:
+    """Keep an update whose last byte arrived when the process or the storage broke down.
+
+    Raises:
+        NotFound: the site has no such work.
+        DigestMismatch: it differs from its announced digest; the upload begins anew.
+        Refused: nobody wants it any more.
+    """
+    staged = _staged(store, work_id)
+    if work_id in _receiving or not staged.exists() or _stored(staged) != update.size_bytes:
+        return
+    work = _own_work(store, site, work_id)
+    if work.state in AT_SITE and work.update != update.digest:
+        _keep(store, work_id, staged, update.digest, update.size_bytes)
+
+
+async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run in a thread that is waited for even when the request is cancelled: it holds the request's file."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
 
 
 async def _append(staged: Path, start: int, total: int, chunks: AsyncIterator[bytes]) -> int:
@@ -115,9 +150,9 @@ async def _append(staged: Path, start: int, total: int, chunks: AsyncIterator[by
             if stored + len(gathered) > total:
                 raise TransferError(f"more than the announced {total} bytes arrive")
             if len(gathered) >= WRITE_BYTES:
-                stored += await asyncio.to_thread(_write_all, descriptor, bytes(gathered), stored)
+                stored += await _in_thread(_write_all, descriptor, bytes(gathered), stored)
                 gathered.clear()
-        return stored + await asyncio.to_thread(_write_all, descriptor, bytes(gathered), stored)
+        return stored + await _in_thread(_write_all, descriptor, bytes(gathered), stored)
     finally:
         os.close(descriptor)
 
@@ -131,16 +166,28 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> int:
 
 
 def _keep(store: Store, work_id: str, staged: Path, digest: str, total: int) -> None:
-    actual = file_digest(staged)
+    try:
+        actual = file_digest(staged)
+    except FileNotFoundError:
+        raise NotFound(f"work {work_id!r} was deleted meanwhile") from None
     if actual != digest:
-        staged.unlink()
+        staged.unlink(missing_ok=True)
         raise DigestMismatch(digest, actual)
     store.blobs.put_file(staged, digest)
 
-    def step(tx: Transaction) -> None:
-        tx.execute(update(works).where(works.c.id == work_id).values(update=digest, update_bytes=total))
+    def step(tx: Transaction) -> tuple[bool, str | None]:
+        mine = works.c.id == work_id
+        work = tx.execute(select(works).where(mine).with_for_update()).first()
+        if work is None or work.state not in AT_SITE:
+            return False, digest
+        tx.execute(update(works).where(mine).values(update=digest, update_bytes=total))
+        return True, work.update
 
-    store.db.write(step)
+    wanted, useless = store.db.write(step)
+    if useless is not None:
+        purge.delete_unreferenced(store, {useless})
+    if not wanted:
+        raise Refused("the update is not wanted any more: its work was closed while it arrived")
 
 
 def _own_work(store: Store, site: str, work_id: str) -> Row[Any]:

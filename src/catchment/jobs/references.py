@@ -15,8 +15,7 @@ def check(store: Store, namespace: str, job: Job, *, known_checkpoints: tuple[st
     Raises:
         InvalidField: names the field that refers to something that is not there, or leaves the namespace.
     """
-    plain_path(job.output, "output")
-    _inside(store, namespace, job.output, "output")
+    _check_output(store, namespace, job.output)
     field, value = job.model_source
     if field == "checkpoint_id":
         _check_checkpoint(value, known_checkpoints)
@@ -24,6 +23,13 @@ def check(store: Store, namespace: str, job: Job, *, known_checkpoints: tuple[st
         _check_model(store, namespace, job.model_path)
     if job.scripts is not None:
         _check_scripts(store, namespace, job.scripts.path, job.scripts.config_file)
+
+
+def _check_output(store: Store, namespace: str, path: str) -> None:
+    plain = plain_path(path, "output")
+    for folder in (plain, *plain.parents[:-1]):
+        if _inside(store, namespace, str(folder), "output"):
+            raise InvalidField("output", f"{str(folder)!r} is a file; give the path of a folder")
 
 
 def _check_checkpoint(checkpoint_id: str, known: tuple[str, ...]) -> None:
@@ -38,7 +44,7 @@ def _check_checkpoint(checkpoint_id: str, known: tuple[str, ...]) -> None:
 
 def _check_model(store: Store, namespace: str, path: str) -> None:
     plain_path(path, "model_path")
-    if not path.endswith(SUFFIXES):
+    if not path.lower().endswith(SUFFIXES):
         raise InvalidField("model_path", f"{path!r} must end in one of {', '.join(SUFFIXES)}")
     if not _inside(store, namespace, path, "model_path"):
         raise InvalidField(

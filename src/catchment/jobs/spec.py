@@ -8,6 +8,7 @@ else and then refused by `unsupported`, never ignored.
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -345,6 +346,11 @@ def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(parts) or "body"
 
 
+_SHORT = reprlib.Repr()
+"""Shows the beginning of a value, whatever its size and depth."""
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
+
+
 def _problem(item: Any) -> str:
     match item["type"]:
         case "extra_forbidden":
@@ -354,5 +360,4 @@ def _problem(item: Any) -> str:
         case "value_error":
             return str(item["ctx"]["error"])
         case _:
-            shown = repr(item["input"])
-            return f"{item['msg']}, got {shown if len(shown) <= 80 else shown[:77] + '...'}"
+            return f"{item['msg']}, got {_SHORT.repr(item['input'])}"

@@ -28,6 +28,12 @@ STOP_GRACE_S = 5.0
 LOOK_AT_RUN_S = 4.0
 """A run that Prefect has accepted is left alone for so long before anybody asks how it is."""
 CLAIM_S = 15.0
+"""How long one supervisor has a job for itself."""
+BEGIN_S = 15.0
+"""A run that Prefect has just called running claims its job within so long, or its process was lost."""
+STARTED = (JobState.STARTING, JobState.RUNNING)
+GRACE = "supervisor"
+"""Owner of the lease that a run gets while it begins; it stands for no process."""
 
 
 class Launcher(Protocol):
@@ -51,30 +57,43 @@ def supervise_once(store: Store, launcher: Launcher) -> None:
     busy = store.db.read(
         lambda tx: tx.execute(select(jobs).where(jobs.c.state.in_(BUSY)).order_by(jobs.c.state_since)).all()
     )
-    for row in busy:
-        if _needs_a_look(store, row) and _claim(store, row.uid):
-            try:
-                _look_after(store, launcher, row)
-            except CatchmentError as error:
-                log.warning("job=%s/%s supervisor: %s", row.namespace, row.id, error)
-            finally:
-                _unclaim(store, row.uid)
+    for seen in busy:
+        if not _needs_a_look(seen, store.db.clock()) or (row := _claim(store, seen.uid)) is None:
+            continue
+        try:
+            _look_after(store, launcher, row)
+        except CatchmentError as error:
+            log.warning("job=%s/%s supervisor: %s", row.namespace, row.id, error)
+        except OSError:  # a folder that cannot be removed, for one
+            log.exception("job=%s/%s supervisor", row.namespace, row.id)
+        finally:
+            _unclaim(store, row.uid)
 
 
-def _needs_a_look(store: Store, row: Row[Any]) -> bool:
-    now = store.db.clock()
-    alive = row.lease_until > now
+def _is_driven(row: Row[Any], now: float) -> bool:
+    """Whether a flow process has the job."""
+    return bool(row.lease_until > now and row.lease_owner != GRACE)
+
+
+def _needs_a_look(row: Row[Any], now: float) -> bool:
     if row.state in (JobState.STOPPING, JobState.DELETING):
-        return not alive or now - row.state_since > STOP_GRACE_S
-    return not alive and (row.flow_run_id is None or now - row.state_since > LOOK_AT_RUN_S)
+        return not _is_driven(row, now) or now - row.state_since > STOP_GRACE_S
+    if row.state not in BUSY or row.lease_until > now:
+        return False
+    return row.flow_run_id is None or now - row.state_since > LOOK_AT_RUN_S
 
 
-def _claim(store: Store, uid: str) -> bool:
-    """One supervisor at a time, when several APIs run."""
+def _claim(store: Store, uid: str) -> Row[Any] | None:
+    """The job as it is now, for one supervisor at a time; None when another has looked after it."""
 
-    def step(tx: Transaction) -> bool:
+    def step(tx: Transaction) -> Row[Any] | None:
         free = (jobs.c.uid == uid) & (jobs.c.supervised_until <= tx.now)
-        return bool(tx.execute(update(jobs).where(free).values(supervised_until=tx.now + CLAIM_S)).rowcount)
+        taken = tx.execute(update(jobs).where(free).values(supervised_until=tx.now + CLAIM_S)).rowcount
+        row = rows.by_uid(tx, uid) if taken else None
+        if row is None or _needs_a_look(row, tx.now):
+            return row
+        tx.execute(update(jobs).where(jobs.c.uid == uid).values(supervised_until=0.0))
+        return None
 
     return store.db.write(step)
 
@@ -86,12 +105,12 @@ def _unclaim(store: Store, uid: str) -> None:
 def _look_after(store: Store, launcher: Launcher, row: Row[Any]) -> None:
     match row.state:
         case JobState.DELETING:
-            _cancel(launcher, row)
-            if row.lease_until <= store.db.clock():
+            _cancel(launcher, row, row.flow_run_id)
+            if not _is_driven(row, store.db.clock()):
                 purge.purge_job(store, row.uid)
         case JobState.STOPPING:
-            _cancel(launcher, row)
-            if row.lease_until <= store.db.clock():
+            _cancel(launcher, row, row.flow_run_id)
+            if not _is_driven(row, store.db.clock()):
                 _end_if_still(store, row, JobState.STOPPED, "")
         case JobState.STARTING if row.flow_run_id is None:
             launch(store, launcher, start_of(row))
@@ -107,18 +126,23 @@ def launch(store: Store, launcher: Launcher, start: Start) -> None:
         _wait_or_fail(store, start.uid, f"the job waits for Prefect: {error}", error)
         return
 
-    def step(tx: Transaction) -> None:
-        row = rows.by_uid(tx, start.uid, lock=True)
-        if start_of(row).key == start.key and row.flow_run_id is None:
+    def step(tx: Transaction) -> bool:
+        row = tx.execute(select(jobs).where(jobs.c.uid == start.uid).with_for_update()).first()
+        if row is None or start_of(row).key != start.key or row.state not in STARTED:
+            return False
+        if row.flow_run_id is None:
             rows.change(tx, start.uid, flow_run_id=flow_run_id, reason="")
+        return True
 
-    store.db.write(step)
+    if not store.db.write(step):
+        # It was stopped or deleted while its run was being made: the run must not start it again.
+        _cancel(launcher, start, flow_run_id)
 
 
 def _wait_or_fail(store: Store, uid: str, reason: str, error: CatchmentError) -> None:
     def step(tx: Transaction) -> None:
-        row = rows.by_uid(tx, uid, lock=True)
-        if row.state != JobState.STARTING:
+        row = tx.execute(select(jobs).where(jobs.c.uid == uid).with_for_update()).first()
+        if row is None or row.state != JobState.STARTING:
             return
         over = tx.now - row.state_since > store.settings.start_timeout_s
         if over or not isinstance(error, Unreachable):
@@ -129,47 +153,60 @@ def _wait_or_fail(store: Store, uid: str, reason: str, error: CatchmentError) ->
     store.db.write(step)
 
 
-def _cancel(launcher: Launcher, row: Row[Any]) -> None:
-    if row.flow_run_id is None:
+def _cancel(launcher: Launcher, job: Row[Any] | Start, flow_run_id: str | None) -> None:
+    if flow_run_id is None:
         return
     try:
-        launcher.cancel(row.flow_run_id)
+        launcher.cancel(flow_run_id)
     except Unreachable as error:
         # The store has told flow and sites already; Prefect only has to catch up.
-        log.warning("job=%s/%s cancel: %s", row.namespace, row.id, error)
+        log.warning("job=%s flow run %s not cancelled: %s", job.uid, flow_run_id, error)
 
 
 def _look_at_run(store: Store, launcher: Launcher, row: Row[Any]) -> None:
     """A job without a living flow process: did its run end, is it waiting, or was the process lost?"""
     state = launcher.state(row.flow_run_id)
-    if state == "cancelled":
+    if state in ("cancelled", "cancelling"):
         _end_if_still(store, row, JobState.STOPPED, "the flow run was cancelled in Prefect")
-    elif state in ("waiting", "pending", "cancelling") and row.state == JobState.STARTING:
-        if store.db.clock() - row.state_since > store.settings.start_timeout_s:
-            _cancel(launcher, row)
-            _end_if_still(
-                store,
-                row,
-                JobState.FAILED,
+    elif state in ("waiting", "pending"):
+        if store.db.clock() - max(row.state_since, row.lease_until) > store.settings.start_timeout_s:
+            _cancel(launcher, row, row.flow_run_id)
+            reason = (
                 f"no flow runner took the job within {store.settings.start_timeout_s:g} s; "
-                "is one running for the work pool?",
+                "is one running for the work pool?"
             )
-    elif state not in ("waiting", "pending"):
+            _end_if_still(store, row, JobState.FAILED, reason)
+    elif state == "running" and row.state == JobState.STARTING and row.lease_owner != GRACE:
+        _let_begin(store, row)
+    else:
         _resume(store, launcher, row, state)
+
+
+def _let_begin(store: Store, row: Row[Any]) -> None:
+    """The run's process has just begun, it seems, and will claim the job: it gets time for that."""
+
+    def step(tx: Transaction) -> None:
+        current = rows.by_uid(tx, row.uid, lock=True)
+        if current.state == row.state and current.lease_until <= tx.now:
+            lease = {"lease_owner": GRACE, "lease_until": tx.now + BEGIN_S}
+            tx.execute(update(jobs).where(jobs.c.uid == row.uid).values(**lease))
+
+    store.db.write(step)
 
 
 def _resume(store: Store, launcher: Launcher, row: Row[Any], state: RunState) -> None:
     """Go on with a job whose process was lost, unless it gets nowhere."""
     if row.resumes >= store.settings.max_resumes:
         reason = f"the flow process was lost {row.resumes + 1} times without a round in between"
-        _cancel(launcher, row)
+        _cancel(launcher, row, row.flow_run_id)
         _end_if_still(store, row, JobState.FAILED, f"{reason}; the flow run is {state}")
         return
     flow_run_id = launcher.relaunch(start_of(row), row.flow_run_id)
 
-    def step(tx: Transaction) -> None:
+    def step(tx: Transaction) -> bool:
         current = rows.by_uid(tx, row.uid, lock=True)
-        if current.state == row.state and current.lease_until <= tx.now:
+        due = current.state == row.state and current.lease_until <= tx.now
+        if due:
             rows.change(
                 tx,
                 row.uid,
@@ -179,9 +216,12 @@ def _resume(store: Store, launcher: Launcher, row: Row[Any], state: RunState) ->
                 flow_run_id=flow_run_id,
                 lease_owner=None,
             )
+        return due or current.state in STARTED
 
-    store.db.write(step)
-    log.warning("job=%s/%s flow process lost (%s), resumed", row.namespace, row.id, state)
+    if store.db.write(step):
+        log.warning("job=%s/%s flow process lost (%s), resumed", row.namespace, row.id, state)
+    else:
+        _cancel(launcher, row, flow_run_id)  # stopped or deleted meanwhile
 
 
 def _end_if_still(store: Store, row: Row[Any], state: JobState, reason: str) -> None:
@@ -189,7 +229,7 @@ def _end_if_still(store: Store, row: Row[Any], state: JobState, reason: str) -> 
 
     def step(tx: Transaction) -> None:
         current = rows.by_uid(tx, row.uid, lock=True)
-        if current.state == row.state and current.lease_until <= tx.now:
+        if current.state == row.state and not _is_driven(current, tx.now):
             rows.end(tx, row.uid, state, reason)
             rows.cancel_open_works(tx, row.uid, reason or "the job was stopped")
 

@@ -24,7 +24,7 @@ def num_samples_of(metrics: dict[str, Any]) -> int:
     given = metrics.get("sample_num", 1)
     is_number = isinstance(given, int | float) and not isinstance(given, bool)
     if not is_number or not math.isfinite(given) or given != math.floor(given):
-        raise BadTensors(f"sample_num is {given!r}, it must be a whole number")
+        raise BadTensors(f"sample_num is {given!r:.80}, it must be a whole number")
     if not 1 <= given <= MAX_SAMPLES:
         raise BadTensors(f"sample_num is {given}, it must be between 1 and {MAX_SAMPLES}")
     return int(given)
@@ -57,4 +57,6 @@ def weighted_means(reports: list[dict[str, Any]]) -> dict[str, float]:
             if math.isfinite(value):
                 sums[name] = sums.get(name, 0.0) + samples * float(value)
                 weights[name] = weights.get(name, 0) + samples
-    return {**{name: sums[name] / weights[name] for name in sums}, "sample_num": total}
+    means = {name: sums[name] / weights[name] for name in sums}
+    # Finite values may have an infinite sum, and no JSON can show that.
+    return {**{name: mean for name, mean in means.items() if math.isfinite(mean)}, "sample_num": total}

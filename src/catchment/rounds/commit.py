@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -12,7 +11,7 @@ from catchment.errors import RoundFailed
 from catchment.jobs import purge, rows
 from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
-from catchment.models.tensors import TensorFile, TensorWriter, file_digest
+from catchment.models.tensors import TensorFile, TensorWriter
 from catchment.rounds import journal
 from catchment.rounds.admission import weighted_means
 from catchment.rounds.claim import Claim, held
@@ -20,7 +19,7 @@ from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
 from catchment.rounds.select import choose, open_round
 from catchment.store import Store
-from catchment.store.blobs import new_staged_file
+from catchment.store.blobs import keep_staged, new_staged_file
 from catchment.store.database import Transaction
 from catchment.store.schema import rounds, works
 from catchment.strategies.base import ClientUpdate, Strategy
@@ -44,6 +43,7 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     if attempt is None or attempt.state not in (RoundState.OPEN, RoundState.COMMITTED):
         raise RoundFailed(f"round {number} of job {claim.job_id!r} has nothing to aggregate")
     if attempt.state == RoundState.COMMITTED:
+        sweep(store, claim, number)
         return str(attempt.new_weights)
     job = rows.spec_of(row)
     admitted = store.db.read(
@@ -76,13 +76,7 @@ def aggregate(store: Store, strategy: Strategy, weights_digest: str, admitted: l
                 strategy.accumulate(sums, ClientUpdate(work.site, work.num_samples, tensors))
         with TensorWriter.create(staged, weights.signature) as writer:
             strategy.finish(sums, weights, writer)
-    return _keep(store, staged)
-
-
-def _keep(store: Store, staged: Path) -> str:
-    digest = file_digest(staged)
-    store.blobs.put_file(staged, digest)
-    return digest
+    return keep_staged(store.blobs, staged)
 
 
 def _commit(
@@ -123,21 +117,24 @@ def _begin_next(
 
 
 def sweep(store: Store, claim: Claim, number: int) -> None:
-    """Remove a committed round's client updates, and the weights that the round before it began with.
+    """Remove the client updates of all rounds up to a committed one, and weights that came before its own.
 
-    What the sites sent has done its work; keeping it would keep what could be learnt from it.
+    What the sites sent has done its work; keeping it would keep what could be learnt from it. Rounds whose
+    sweep was lost with their process are made up for.
     """
+    run = (rounds.c.job_uid == claim.uid) & (rounds.c.run == claim.run)
 
     def step(tx: Transaction) -> set[str]:
-        mine = (works.c.job_uid == claim.uid) & (works.c.run == claim.run) & (works.c.round == number)
-        found = set(tx.execute(select(works.c.update).where(mine, works.c.update.is_not(None))).scalars())
-        tx.execute(works.update().where(mine).values(update=None))
-        before = (
-            (rounds.c.job_uid == claim.uid) & (rounds.c.run == claim.run) & (rounds.c.number == number - 1)
-        )
+        mine = (works.c.job_uid == claim.uid) & (works.c.run == claim.run) & (works.c.round <= number)
+        given = mine & works.c.update.is_not(None)
+        found = set(tx.execute(select(works.c.update).where(given)).scalars())
+        tx.execute(works.update().where(given).values(update=None))
+        before = run & (rounds.c.number < number) & (rounds.c.weights != "")
         found |= set(tx.execute(select(rounds.c.weights).where(before)).scalars())
         tx.execute(rounds.update().where(before).values(weights=""))
+        # The same digests again: those weights were another round's result.
+        tx.execute(rounds.update().where(run & (rounds.c.number < number - 1)).values(new_weights=None))
         return found
 
     with contextlib.suppress(FileNotFoundError):
-        purge.delete_unreferenced(store, store.db.write(step) - {""})
+        purge.delete_unreferenced(store, store.db.write(step))

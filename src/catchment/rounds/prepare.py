@@ -11,10 +11,9 @@ from catchment.errors import InvalidField, NotFound
 from catchment.jobs import purge, rows
 from catchment.jobs.spec import Job, ScriptsConfig
 from catchment.models.initial import import_weights
-from catchment.models.tensors import file_digest
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
-from catchment.store.blobs import new_staged_file, put_bytes
+from catchment.store.blobs import keep_staged, new_staged_file, put_bytes
 from catchment.store.database import Transaction
 from catchment.wire.messages import Blob, SentScripts
 
@@ -63,9 +62,7 @@ def import_initial_weights(store: Store, claim: Claim, job: Job) -> str:
             import_weights(source, staged, job.runtime)
     except NotFound as error:
         raise InvalidField(field, str(error)) from error
-    digest = file_digest(staged)
-    store.blobs.put_file(staged, digest)
-    return digest
+    return keep_staged(store.blobs, staged)
 
 
 def pack_scripts(store: Store, namespace: str, scripts: ScriptsConfig) -> SentScripts:
@@ -75,7 +72,7 @@ def pack_scripts(store: Store, namespace: str, scripts: ScriptsConfig) -> SentSc
         InvalidField: the folder is empty, too large, or lacks the configuration file.
     """
     names = store.files.list_files(namespace, scripts.path)
-    if scripts.config_file not in names:
+    if (config_file := str(PurePosixPath(scripts.config_file))) not in names:
         raise InvalidField(
             "scripts.config_file", f"{scripts.config_file!r} is not in folder {scripts.path!r}"
         )
@@ -85,15 +82,15 @@ def pack_scripts(store: Store, namespace: str, scripts: ScriptsConfig) -> SentSc
             if "__pycache__" in PurePosixPath(name).parts:
                 continue
             with store.files.fetched(namespace, f"{scripts.path}/{name}") as file:
+                total += file.stat().st_size
+                if total > store.settings.max_scripts_bytes:
+                    limit = store.settings.max_scripts_bytes
+                    raise InvalidField("scripts.path", f"the folder holds more than {limit} bytes")
                 data = file.read_bytes()
-            total += len(data)
-            if total > store.settings.max_scripts_bytes:
-                limit = store.settings.max_scripts_bytes
-                raise InvalidField("scripts.path", f"the folder holds more than {limit} bytes")
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data)
     packed = buffer.getvalue()
     return SentScripts(
         archive=Blob(digest=put_bytes(store.blobs, packed), size_bytes=len(packed)),
-        config_file=scripts.config_file,
+        config_file=config_file,
         folder=PurePosixPath(scripts.path).name,
     )

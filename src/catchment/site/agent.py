@@ -40,7 +40,7 @@ _SAID_TWICE_S = 0.5
 
 
 class Agent:
-    """One site's agent. `run` blocks until `stop`, which a signal handler may call."""
+    """One site's agent. `run` blocks until `stop`, from any thread."""
 
     def __init__(self, config: SiteConfig) -> None:
         self._config = config

@@ -130,7 +130,8 @@ class Connection:
         return connection.getresponse()
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
-        if self._http is None:
+        # http.client drops its socket after an answer with "Connection: close"; proxies like to send one.
+        if self._http is None or self._http.sock is None:
             if self._secure:
                 self._http = http.client.HTTPSConnection(
                     self._host, self._port, timeout=_CONNECT_S, context=self._endpoint.tls or tls_context()

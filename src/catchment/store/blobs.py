@@ -56,6 +56,16 @@ def new_staged_file(blobs: Blobs) -> Path:
     return blobs.staging_folder / f"new-{secrets.token_hex(16)}"
 
 
+def keep_staged(blobs: Blobs, staged: Path) -> str:
+    """Make a staged file a blob; its digest. The file is gone afterwards, also when that fails."""
+    try:
+        digest = file_digest(staged)
+        blobs.put_file(staged, digest)
+    finally:
+        staged.unlink(missing_ok=True)
+    return digest
+
+
 def _relative(digest: str) -> str:
     algorithm, _, value = digest.partition(":")
     if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
@@ -133,7 +143,6 @@ class RemoteBlobs:
         with _translated(digest):
             if not self._files.exists(self._key(digest)):
                 self._files.put_file(str(source), self._key(digest))
-                self._files.invalidate_cache(self._key(digest).rsplit("/", 1)[0])
         self._cache.put_file(source, digest)
 
     def local_path(self, digest: str) -> Path:
@@ -168,7 +177,6 @@ class RemoteBlobs:
         with _translated(digest):
             if self._files.exists(self._key(digest)):
                 self._files.rm_file(self._key(digest))
-                self._files.invalidate_cache(self._key(digest).rsplit("/", 1)[0])
         self._cache.delete(digest)
 
     def _key(self, digest: str) -> str:

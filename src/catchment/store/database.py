@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from catchment.errors import SetupError, Unreachable
+from catchment.errors import NotFound, SetupError, Unreachable
 from catchment.store.signals import PostgresSource, Signals, SqliteSource
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Database:
 
         Raises:
             Unreachable: the database does not answer, or stays locked.
+            NotFound: a name that was looked for contains a NUL character.
         """
         return self._retried(step, write=True)
 
@@ -66,6 +68,9 @@ class Database:
             try:
                 return self._once(step, write=write)
             except DBAPIError as error:
+                if isinstance(error, DataError) and "NUL" in str(error.orig):
+                    # SQLite finds nothing under such a name, PostgreSQL does not even look.
+                    raise NotFound("nothing has a name that contains a NUL character") from error
                 if not _may_pass(error):
                     raise
                 if not tries_left:
@@ -96,7 +101,7 @@ class Database:
         """Bring the database to this version's schema; safe when several processes do it at once.
 
         Raises:
-            SetupError: a newer Catchment made the schema.
+            SetupError: a newer Catchment made the schema, or this is no database that can be used.
             Unreachable: the database does not answer.
         """
         from alembic import command
@@ -107,16 +112,18 @@ class Database:
             _refuse_newer(tx.connection)
             command.upgrade(_alembic(tx.connection), "head")
 
-        self.write(step)
+        with _usable():
+            self.write(step)
 
     def check_version(self) -> None:
         """Refuse to work on a database of another version.
 
         Raises:
-            SetupError: it was not migrated, or by a newer Catchment.
+            SetupError: it was not migrated, or by a newer Catchment, or is none that can be used.
             Unreachable: it does not answer.
         """
-        current, head = self.read(lambda tx: _refuse_newer(tx.connection))
+        with _usable():
+            current, head = self.read(lambda tx: _refuse_newer(tx.connection))
         if current != head:
             raise SetupError(
                 f"the store's database has schema {current or 'none'}, this version needs {head}; "
@@ -129,8 +136,17 @@ class Database:
         self.engine.dispose()
 
 
+@contextlib.contextmanager
+def _usable() -> Iterator[None]:
+    """What the driver finds wrong with the database, in Catchment's words. They hold no password."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise SetupError(f"the store's database cannot be used: {_first_line(error)}") from error
+
+
 def _refuse_newer(connection: Connection) -> tuple[str | None, str]:
-    """The database's revision and the one that this version needs; SetupError when it knows only the latter."""
+    """The database's revision and this version's; SetupError when this version does not know the former."""
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
@@ -157,12 +173,11 @@ def _engine(url: str) -> Engine:
         return create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24, pool_pre_ping=True)
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise SetupError("database_url must be postgresql://... or sqlite:///FILE")
-    parsed = parsed.set(drivername="sqlite")
     try:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SetupError(f"database_url: the file's folder cannot be made: {error}") from error
-    engine = create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24)
+    engine = create_engine(parsed.set(drivername="sqlite"), poolclass=QueuePool, pool_size=8, max_overflow=24)
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

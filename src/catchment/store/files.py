@@ -46,6 +46,10 @@ class NamespaceFiles(Protocol):
         """Remove the namespace's folder and all below it."""
 
 
+MAX_PATH_BYTES = 900
+"""Of a path in a namespace: leaves room for the folder before it below S3's 1024 bytes of a key."""
+
+
 def plain_path(path: str, field: str = "path") -> PurePosixPath:
     """A path that can be used below a root: relative, without `..`, NUL or backslash.
 
@@ -66,8 +70,11 @@ def plain_path(path: str, field: str = "path") -> PurePosixPath:
             f"{path!r} must be a path relative to the namespace's folder, "
             "without '..', a backslash, or '/' or '~' at its beginning",
         )
-    if any(len(part.encode()) > 255 for part in parts):
-        raise InvalidField(field, "a part of the path is longer than 255 bytes")
+    sizes = [len(part.encode(errors="replace")) for part in parts]
+    if max(sizes) > 255 or sum(sizes) + len(sizes) > MAX_PATH_BYTES:
+        raise InvalidField(
+            field, f"a path may be {MAX_PATH_BYTES} bytes long, and each of its parts 255; this one is longer"
+        )
     return PurePosixPath(*parts)
 
 
@@ -79,12 +86,17 @@ class FolderFiles:
 
     def path(self, namespace: str, path: str) -> Path:
         """The absolute path; refused when a symbolic link leads out of the namespace's folder."""
-        root = self.root / namespace
-        target = root / plain_path(path)
-        resolved_root = root.resolve()
-        if not target.resolve().is_relative_to(resolved_root):
-            raise PathRefused(f"{path!r} leads out of the namespace's folder by a symbolic link")
+        target = self.root / namespace / plain_path(path)
+        self._check_inside(namespace, path, target)
         return target
+
+    def _check_inside(self, namespace: str, path: str, target: Path) -> None:
+        try:
+            inside = target.resolve().is_relative_to((self.root / namespace).resolve())
+        except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
+            raise PathRefused(f"{path!r} cannot be followed: {error}") from error
+        if not inside:
+            raise PathRefused(f"{path!r} leads out of the namespace's folder by a symbolic link")
 
     def is_file(self, namespace: str, path: str) -> bool:
         """True when there is a file."""
@@ -134,9 +146,12 @@ class FolderFiles:
             self.write_file(namespace, path, Path(file.name))
 
     def delete_tree(self, namespace: str, path: str) -> None:
-        """Remove the folder."""
-        target = self.path(namespace, path)
-        if target.exists():
+        """Remove the folder; of a symbolic link the link alone."""
+        target = self.root / namespace / plain_path(path)
+        self._check_inside(namespace, path, target.parent)
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        elif target.exists():
             shutil.rmtree(target)
 
     def make_namespace(self, namespace: str) -> None:
@@ -158,7 +173,15 @@ class RemoteFiles:
         self._root = root.rstrip("/")
 
     def _key(self, namespace: str, path: str) -> str:
-        return f"{self._root}/{namespace}/{plain_path(path)}"
+        key = f"{self._root}/{namespace}/{plain_path(path)}"
+        if "?versionid=" in key.lower():
+            raise InvalidField("path", f"{path!r} contains '?versionId=', which s3fs takes for a version")
+        return key
+
+    def _remove_below(self, key: str) -> None:
+        # Not rm(recursive): it takes '*', '?' and '[' in a key for a pattern.
+        for name in self._files.find(key):
+            self._files.rm_file(name)
 
     def is_file(self, namespace: str, path: str) -> bool:
         """True when there is an object of that key."""
@@ -175,8 +198,7 @@ class RemoteFiles:
         key = self._key(namespace, path)
         with _translated(path):
             found = self._files.find(key)
-        start = len(key) + 1
-        return sorted(name[start:] for name in found)
+        return sorted(name.removeprefix(f"{key}/") for name in found if name.startswith(f"{key}/"))
 
     @contextlib.contextmanager
     def fetched(self, namespace: str, path: str) -> Iterator[Path]:
@@ -193,27 +215,22 @@ class RemoteFiles:
         key = self._key(namespace, path)
         with _translated(path):
             self._files.put_file(str(source), key)
-            self._files.invalidate_cache()
 
     def write_bytes(self, namespace: str, path: str, data: bytes) -> None:
         """Upload a small object."""
         with _translated(path):
             self._files.pipe_file(self._key(namespace, path), data)
-            self._files.invalidate_cache()
 
     def delete_tree(self, namespace: str, path: str) -> None:
         """Remove all objects below."""
         key = self._key(namespace, path)
         with _translated(path):
-            if self._files.exists(key):
-                self._files.rm(key, recursive=True)
+            self._remove_below(key)
 
     def make_namespace(self, namespace: str) -> None:
         """Nothing to make: prefixes need no folder."""
 
     def delete_namespace(self, namespace: str) -> None:
         """Remove all objects of the namespace."""
-        key = f"{self._root}/{namespace}"
         with _translated(namespace):
-            if self._files.exists(key):
-                self._files.rm(key, recursive=True)
+            self._remove_below(f"{self._root}/{namespace}")

@@ -81,7 +81,7 @@ class Signals:
         """`wait` for an event loop."""
         event = asyncio.Event()
         with self._changed:
-            if ticket.is_stale(self._counts):
+            if self.closed.is_set() or ticket.is_stale(self._counts):
                 return True
             self._async_waiters[event] = asyncio.get_running_loop()
         deadline = time.monotonic() + min(timeout_s, LOOK_AGAIN_S)
@@ -120,7 +120,7 @@ class Signals:
     def _ensure_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
             with self._changed:
-                if self._thread is None or not self._thread.is_alive():
+                if (self._thread is None or not self._thread.is_alive()) and not self.closed.is_set():
                     self._thread = threading.Thread(
                         target=self._source.run, args=(self,), name="store-signals", daemon=True
                     )

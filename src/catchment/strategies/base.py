@@ -51,8 +51,9 @@ class Sums:
                 part = total[start : start + BLOCK_ELEMENTS]
                 scratch = self._scratch[: part.size]
                 block = update.tensors.block(name, start, start + part.size)
-                np.multiply(block, weight, out=scratch, dtype=np.float64)
-                part += scratch
+                with np.errstate(over="ignore", invalid="ignore"):  # `finish` refuses what is not finite
+                    np.multiply(block, weight, out=scratch, dtype=np.float64)
+                    part += scratch
         for name, info in update.tensors.signature.items():
             if not info.is_float:
                 values = update.tensors.array(name)

@@ -41,7 +41,8 @@ class FedAvg(Strategy):
                 writer.write(name, weights.float_array(name))
             for start in range(0, total.size, BLOCK_ELEMENTS):
                 part = total[start : start + BLOCK_ELEMENTS]
-                new = weights.block(name, start, start + part.size, np.float64) + part * step
+                with np.errstate(over="ignore", invalid="ignore"):
+                    new = weights.block(name, start, start + part.size, np.float64) + part * step
                 if not np.isfinite(new).all():
                     raise BadTensors(
                         f"the new weights of {name!r} are not finite; is learning_rate too large?"

@@ -37,7 +37,7 @@ WorkKind = Literal["train", "evaluate"]
 class Message(BaseModel):
     """Base of all messages: unknown keys are refused, so that a misspelt field is never silently lost."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SiteResources(Message):

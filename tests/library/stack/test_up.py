@@ -181,6 +181,14 @@ def test_data_are_there_after_a_restart(up: Callable[..., Up]) -> None:
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
 
 
+def test_with_a_database_of_ones_own_no_postgres_is_started(up: Callable[..., Up], tmp_path: Path) -> None:
+    running = up("--database-url", f"sqlite:///{tmp_path / 'own.db'}")
+    assert running.line().startswith("ready ")
+    assert (tmp_path / "own.db").exists()
+    assert not (running.home / "postgres").exists()
+    assert not (running.home / "database").exists()
+
+
 def test_without_a_token_nobody_else_may_reach_it(up: Callable[..., Up]) -> None:
     running = up("--host", "0.0.0.0")
     assert running.ended() == (1, "")
