@@ -9,7 +9,7 @@ BENCH_ARGS ?= --workload digits
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench format clean
+.PHONY: help setup demo test check chaos bench format clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -40,6 +40,9 @@ check: $(STAMP) ## linters, types, import contracts, API document, tests: what C
 	$(BIN)/lint-imports
 	$(BIN)/python -m api.openapi --check
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(STAMP) ## kill every part at every named point, then at random for CHAOS_SECONDS (default 300)
+	@$(BIN)/python -m pytest tests/e2e/test_chaos.py -m "chaos or not chaos" -s $(PYTEST_ARGS)
 
 bench: $(STAMP) ## measure rounds beside a plain loop that does the same training
 	@$(BIN)/python benchmarks/rounds.py $(BENCH_ARGS)

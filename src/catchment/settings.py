@@ -19,9 +19,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CATCHMENT_", extra="forbid", frozen=True)
 
-    home: Annotated[Path, Field(description="Folder of a single machine's installation.")] = (
-        Path("~/.catchment").expanduser()
-    )
+    home: Annotated[Path, Field(description="Folder of a single machine's installation.")] = Path(
+        "~/.catchment"
+    ).expanduser()
     database_url: Annotated[
         str, Field(description="SQLAlchemy URL of the store; empty: SQLite in the home folder.")
     ] = ""
@@ -49,7 +49,7 @@ class Settings(BaseSettings):
         Seconds, Field(description="A flow process that does not renew its lease for so long is lost.")
     ] = 20.0
     cohort_wait_s: Annotated[
-        Seconds, Field(description="How long a round waits for enough sites, at most the job's round_timeout.")
+        Seconds, Field(description="How long a round waits for sites, at most the job's round_timeout.")
     ] = 600.0
     start_timeout_s: Annotated[
         Seconds, Field(description="How long a started job may wait for a runner to take it.")

@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 
+from catchment.faults import FOLDER_VARIABLE
 from catchment.models.tensors import write_tensors
 from tests.conftest import ROOT, wait_until
 
@@ -47,6 +48,8 @@ if mode == "hang":
 if mode == "shout":
     for _ in range(100):
         print("x" * 1_000_000)
+if mode == "brisk" and fl.task().kind == "train":
+    time.sleep(0.2)
 if mode == "slow" and fl.task().kind == "train":
     time.sleep(1.5)
 model = __import__("torch").nn.Linear(2, 1)
@@ -74,6 +77,7 @@ class System:
     url: str
     prefect_url: str
     pid: int
+    fault_folder: Path
     others: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def http(self) -> httpx.Client:
@@ -87,19 +91,33 @@ class System:
     def start(self, **changes: Any) -> str:
         """Create and start a small job; its id."""
         body = small_job(**changes)
-        answer = httpx.post(f"{self.url}/api/v1/namespaces/default/jobs?start=true", json=body, timeout=30)
+        answer = self.patiently("POST", "/api/v1/namespaces/default/jobs?start=true", json=body)
         assert answer.status_code == 201, answer.text
         return str(body["id"])
 
     def job(self, job_id: str) -> dict[str, Any]:
         """The job as GET shows it."""
-        answer = httpx.get(self.url + self.job_path(job_id), timeout=30)
+        answer = self.patiently("GET", self.job_path(job_id))
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 
     def rounds(self, job_id: str) -> list[dict[str, Any]]:
         """Reports of its rounds."""
-        return list(httpx.get(f"{self.url}{self.job_path(job_id)}/rounds", timeout=30).json()["rounds"])
+        return list(self.patiently("GET", f"{self.job_path(job_id)}/rounds").json()["rounds"])
+
+    def patiently(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request that outlives a restart of the API."""
+        found: list[httpx.Response] = []
+
+        def answered() -> bool:
+            try:
+                found.append(httpx.request(method, self.url + path, timeout=30, **options))
+            except httpx.TransportError:
+                return False
+            return found[-1].status_code != 500
+
+        wait_until(answered, timeout_s=40, what=f"an answer to {method} {path}")
+        return found[-1]
 
     def wait_for(self, job_id: str, *states: str, timeout_s: float = 60) -> dict[str, Any]:
         """The job once it is in one of the states (default: any in which it rests)."""
@@ -181,10 +199,14 @@ def end_group(process: subprocess.Popen[bytes], number: int = signal.SIGTERM, ti
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """`catchment up` with two sites and short leases."""
     home = tmp_path_factory.mktemp("up") / "home"
+    faults = home.with_name("faults")
+    faults.mkdir()
     environment = {
         **os.environ,
+        FOLDER_VARIABLE: str(faults),
         "CATCHMENT_SITE_LEASE_S": str(LEASE_S),
-        "CATCHMENT_JOB_LEASE_S": "4",
+        "CATCHMENT_JOB_LEASE_S": "3",
+        "CATCHMENT_SUPERVISE_S": "0.5",
         "CATCHMENT_COHORT_WAIT_S": "6",
     }
     log = home.with_name("up.log").open("wb")
@@ -206,7 +228,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         assert line.startswith("ready http://"), home.with_name("up.log").read_text()
         told = home.with_name("up.log").read_text()
         prefect_url = told.split("Prefect UI: ")[1].split()[0]
-        running = System(home, line.split()[1], prefect_url, up.pid)
+        running = System(home, line.split()[1], prefect_url, up.pid, faults)
         _make_small_job_files(home / "namespaces" / "default" / "small")
         yield running
     finally:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
+from catchment import faults
 from catchment.errors import NotFound, TransferError
 from catchment.exchange import transfer
 from catchment.exchange.storable import storable
@@ -45,7 +46,9 @@ def finish_work(store: Store, site: str, work_id: str, result: WorkResult) -> Re
         tx.notify(topic(work.job_uid))
         return ResultAnswer(accepted=True)
 
-    return store.db.write(step)
+    answer = store.db.write(step)
+    faults.reach("after_result")
+    return answer
 
 
 def _values(result: WorkResult, now: float) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def register(store: Store, site: str, registration: Registration) -> Registered:
 
     def step(tx: Transaction) -> None:
         stamped = {**values, "registered_at": tx.now, "last_seen": tx.now}
-        if not tx.execute(insert(sites).values(name=site, **stamped).on_conflict_do_nothing()).rowcount:
+        new = insert(sites).values(name=site, **stamped).on_conflict_do_nothing().returning(sites.c.name)
+        if tx.execute(new).first() is None:
             mine = sites.c.name == site
             session = tx.execute(select(sites.c.session).where(mine).with_for_update()).scalar()
             tx.execute(update(sites).where(mine).values(**stamped))

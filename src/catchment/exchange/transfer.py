@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Row, select, update
 
+from catchment import faults
 from catchment.errors import DigestMismatch, Forbidden, NotFound, OffsetMismatch, Refused, TransferError
 from catchment.jobs import purge
 from catchment.jobs.states import AT_SITE
@@ -149,6 +150,7 @@ async def _append(staged: Path, start: int, total: int, chunks: AsyncIterator[by
             gathered += chunk
             if stored + len(gathered) > total:
                 raise TransferError(f"more than the announced {total} bytes arrive")
+            faults.reach("mid_upload")
             if len(gathered) >= WRITE_BYTES:
                 stored += await _in_thread(_write_all, descriptor, bytes(gathered), stored)
                 gathered.clear()

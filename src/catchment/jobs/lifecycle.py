@@ -219,7 +219,7 @@ def request_delete(store: Store, namespace: str, job_id: str) -> None:
         return row
 
     row = store.db.write(step)
-    if row is not None and row.lease_until <= store.db.clock() and row.flow_run_id is None:
+    if row is not None and row.state not in BUSY:
         purge.purge_job(store, row.uid)
 
 

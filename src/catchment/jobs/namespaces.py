@@ -30,7 +30,8 @@ def create(store: Store, name: str) -> bool:
 
     def step(tx: Transaction) -> bool:
         statement = insert(namespaces).values(name=name, created_at=tx.now).on_conflict_do_nothing()
-        return bool(tx.execute(statement).rowcount)
+        # Not rowcount, which psycopg does not tell here.
+        return tx.execute(statement.returning(namespaces.c.name)).first() is not None
 
     made = store.db.write(step)
     store.files.make_namespace(name)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, insert, select
 
+from catchment import faults
 from catchment.jobs import rows
 from catchment.rounds import journal
 from catchment.rounds.claim import Claim, held
@@ -43,6 +44,7 @@ def save_checkpoint(store: Store, claim: Claim, number: int) -> Checkpoint:
     metrics = round_row.metrics or {}
     accuracy = metrics.get("accuracy")
     store.files.write_file(claim.namespace, path, store.blobs.local_path(round_row.new_weights))
+    faults.reach("mid_checkpoint")
     store.files.write_bytes(claim.namespace, f"{folder}/metrics.json", _json(metrics))
 
     def step(tx: Transaction) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from catchment import faults
 from catchment.errors import BadTensors, NotFound, RoundFailed
 from catchment.exchange.sites import lose_works
 from catchment.jobs import rows
@@ -118,6 +119,7 @@ def admit_delivered(
             journal.end_work(tx, work.id, state, reason, num_samples=samples)
 
         store.db.write(step)
+        faults.reach("after_admission")
 
 
 def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> tuple[Collected | None, float]:

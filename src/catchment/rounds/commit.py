@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from catchment import faults
 from catchment.errors import RoundFailed
 from catchment.jobs import purge, rows
 from catchment.jobs.spec import Job
@@ -56,7 +57,9 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     if attempt.collected_at is None or len(admitted) < job.hyper_parameters.threshold_client_num:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} is not ready to be committed")
     digest = aggregate(store, strategy_of(job), attempt.weights, admitted)
+    faults.reach("before_commit")
     store.db.write(lambda tx: _commit(store, tx, claim, number, digest, admitted))
+    faults.reach("after_commit")
     sweep(store, claim, number)
     return digest
 
@@ -74,6 +77,7 @@ def aggregate(store: Store, strategy: Strategy, weights_digest: str, admitted: l
         for work in sorted(admitted, key=lambda work: work.site):
             with TensorFile.open(store.blobs.local_path(work.update)) as tensors:
                 strategy.accumulate(sums, ClientUpdate(work.site, work.num_samples, tensors))
+            faults.reach("mid_aggregate")
         with TensorWriter.create(staged, weights.signature) as writer:
             strategy.finish(sums, weights, writer)
     return keep_staged(store.blobs, staged)
@@ -99,6 +103,7 @@ def _commit(
     rows.change(tx, claim.uid, progress=progress, reason="", resumes=0)
     if evaluation_due(hyper, number):
         publish_evaluation(store, tx, row, attempt, digest, attempt.cohort)
+    faults.reach("mid_commit")
     if number < hyper.max_round_num:
         _begin_next(store, tx, claim, row, number + 1, digest)
 

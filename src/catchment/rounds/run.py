@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from catchment import faults
 from catchment.errors import LeaseLost, NotFound, RoundFailed
 from catchment.jobs import rows, views
 from catchment.jobs.states import JobState, RoundState
@@ -66,6 +67,8 @@ def finish_run(store: Store, claim: Claim) -> dict[str, Any]:
     store.files.write_bytes(
         claim.namespace, f"{folder}/metrics.json", (json.dumps(summary, indent=2) + "\n").encode()
     )
+
+    faults.reach("before_finish")
 
     def step(tx: Transaction) -> None:
         held(tx, claim)

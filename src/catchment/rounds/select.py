@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from catchment import faults
 from catchment.errors import NotFound, RoundFailed
 from catchment.exchange.sites import SITES_TOPIC
 from catchment.jobs import rows
@@ -42,6 +43,7 @@ def select_cohort(store: Store, claim: Claim, number: int) -> list[str]:
         ticket = store.db.signals.ticket(SITES_TOPIC, rows.topic(claim.uid))
         cohort, missing, wait_s = store.db.write(lambda tx: _try_to_select(store, tx, claim, number))
         if cohort is not None:
+            faults.reach("after_select")
             return cohort
         deadline = deadline or time.monotonic() + wait_s
         left = deadline - time.monotonic()
@@ -145,7 +147,9 @@ def publish_work(store: Store, claim: Claim, number: int) -> int:
             open_round(store, tx, row, attempt)
         return len(attempt.cohort)
 
-    return store.db.write(step)
+    published = store.db.write(step)
+    faults.reach("after_publish")
+    return published
 
 
 def open_round(store: Store, tx: Transaction, job_row: Row[Any], attempt: Row[Any]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from catchment import faults
 from catchment.errors import DigestMismatch, OffsetMismatch, TransferError, Unreachable
 from catchment.wire.messages import Blob
 
@@ -53,6 +54,7 @@ class BlobCache:
             stat = path.stat()
             os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
             _link(path, target)
+        faults.reach("site_after_download")
 
     def _fetch(self, blob: Blob, path: Path, download: Download) -> None:
         part = path.with_suffix(".part")

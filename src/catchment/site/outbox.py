@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from catchment import faults
 from catchment.errors import CatchmentError, NotFound, OffsetMismatch, Refused, Unreachable
 from catchment.site.backoff import Backoff
 from catchment.site.exchange import Exchange, NotRegisteredError
@@ -83,6 +84,7 @@ class Outbox:
 
     def put(self, work: Work, result: WorkResult) -> None:
         """Take over a finished work: it is durable when this returns, and the work's folder may go."""
+        faults.reach("site_after_training")
         staged = work.folder / "out"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
@@ -207,6 +209,7 @@ class Outbox:
                     )
                 except OffsetMismatch as error:
                     offset = error.offset
+                faults.reach("site_mid_upload")
                 mismatches = mismatches + 1 if offset <= before else 0
                 if mismatches >= _STUCK or offset > update.size_bytes:
                     raise Unreachable(f"the upload does not get on: offset {offset} of {update.size_bytes}")

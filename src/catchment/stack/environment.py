@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from catchment.faults import FOLDER_VARIABLE
 from catchment.stack.options import StackOptions
 
 FOREIGN_PREFECT = {"PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE"}
@@ -46,6 +47,8 @@ def for_coordinator(options: StackOptions, project: Path, database_url: str) -> 
         "CATCHMENT_PREFECT_UI_URL": options.prefect_url,
         "CATCHMENT_PROJECT": str(project),
     }
+    # What happened in a round is told at INFO, and belongs to the run that the UI shows.
+    settings["PREFECT_LOGGING_LEVEL"] = os.environ.get("PREFECT_LOGGING_LEVEL", "INFO")
     if options.storage_url:
         settings["CATCHMENT_STORAGE_URL"] = options.storage_url
     return {**_with_path(inherited(), project), **_prefect(options), **settings}
@@ -54,7 +57,9 @@ def for_coordinator(options: StackOptions, project: Path, database_url: str) -> 
 def for_site() -> dict[str, str]:
     """A site's agent: nothing of the coordinator's, as on a machine of its own."""
     return {
-        name: value for name, value in inherited().items() if not name.startswith(("CATCHMENT_", "PREFECT_"))
+        name: value
+        for name, value in inherited().items()
+        if name == FOLDER_VARIABLE or not name.startswith(("CATCHMENT_", "PREFECT_"))
     }
 
 

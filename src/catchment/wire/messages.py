@@ -8,8 +8,9 @@ POST   /sites/{site}/poll                     PollRequest   -> PollAnswer   held
 POST   /sites/{site}/leave                    (empty)       -> 204
 GET    /sites/{site}/blobs/{digest}           bytes; Range is honoured, ETag is the digest
 HEAD   /sites/{site}/work/{id}/update         Upload-Offset: bytes stored so far
-PUT    /sites/{site}/work/{id}/update         a chunk; Content-Range: bytes a-b/total, Update-Digest: sha256:...
-                                              -> Upload-Offset; 409 with Upload-Offset when it does not continue
+PUT    /sites/{site}/work/{id}/update         a chunk; Content-Range: bytes a-b/total,
+                                              Update-Digest: sha256:... -> Upload-Offset;
+                                              409 with Upload-Offset when it does not continue
 POST   /sites/{site}/work/{id}/result         WorkResult    -> ResultAnswer  safe to repeat
 ```
 
@@ -52,7 +53,9 @@ class Registration(Message):
     """A site introduces itself; repeated at each start of its agent and after a 410."""
 
     protocol: int = PROTOCOL
-    session: Annotated[str, Field(min_length=8, max_length=64, description="Random id of this agent process.")]
+    session: Annotated[
+        str, Field(min_length=8, max_length=64, description="Random id of this agent process.")
+    ]
     address: Annotated[
         str, Field(pattern=r"^[^\s,]{1,255}$", description="Label ip:port that a job's `clients` refers to.")
     ]
@@ -74,7 +77,7 @@ class Registered(Message):
 
 
 class PollRequest(Message):
-    """A sign of life and a request for work; held open until there is something to say or `wait_s` is over."""
+    """A sign of life and a request for work; held open until there is something to say, or for `wait_s`."""
 
     session: str
     free: Annotated[int, Field(ge=0, description="How many more works this site can begin now.")]
@@ -125,7 +128,7 @@ class WorkOrder(Message):
     datasets: tuple[str, ...] = ()
     resource: Resource = Resource()
     seed: Annotated[int, Field(description="Seed of this site's randomness in this round.")]
-    timeout_s: Annotated[float, Field(description="Seconds until the round's deadline, at the time of sending.")]
+    timeout_s: Annotated[float, Field(description="Seconds until the round's deadline, when it is sent.")]
 
 
 class Cancel(Message):
@@ -143,7 +146,7 @@ class PollAnswer(Message):
 
 
 class WorkResult(Message):
-    """How a work ended. For a trained update the bytes are uploaded first, then this message names their digest."""
+    """How a work ended. An update's bytes are uploaded first, then this message names their digest."""
 
     status: Literal["done", "failed"]
     reason: Annotated[str, Field(max_length=2000)] = ""

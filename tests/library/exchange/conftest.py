@@ -1,5 +1,5 @@
 """A store of its own for every test."""
 
-from tests.library.store.fresh import clock, database_url, migrated, settings, store
+from tests.library.store.fresh import clock, database_url, migrated, migrated_postgres, settings, store
 
-__all__ = ["clock", "database_url", "migrated", "settings", "store"]
+__all__ = ["clock", "database_url", "migrated", "migrated_postgres", "settings", "store"]

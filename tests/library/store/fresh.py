@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from catchment.models.tensors import write_tensors
 from catchment.settings import Settings
+from catchment.stack.postgres import EmbeddedPostgres
 from catchment.store import Store, migrate, open_store
 from tests.thread_sites import INITIAL
 
@@ -38,16 +41,26 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "catchment.db"
 
 
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same as a PostgreSQL database's name."""
+    url = postgres.create_database("migrated")
+    migrate(Settings(home=tmp_path_factory.mktemp("migrated"), database_url=url))
+    return "migrated"
+
+
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """SQLite, or what `BOTH` asks for."""
     if getattr(request, "param", "sqlite") == "sqlite":
         shutil.copyfile(request.getfixturevalue("migrated"), tmp_path / "store.db")
         return f"sqlite:///{tmp_path / 'store.db'}"
-    make: Callable[[], str] = request.getfixturevalue("new_database")
-    url = make()
-    migrate(Settings(home=tmp_path / "home", database_url=url))
-    return url
+    template: str = request.getfixturevalue("migrated_postgres")
+    server: EmbeddedPostgres = request.getfixturevalue("postgres")
+    name = f"test_{secrets.token_hex(6)}"
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    return server.url(name)
 
 
 @pytest.fixture

@@ -234,9 +234,7 @@ def test_a_full_disk_is_said_and_not_tried_again(tmp_path: Path, monkeypatch: py
 def remote(s3_bucket: str, s3_endpoint: str, tmp_path: Path) -> RemoteBlobs:
     import fsspec
 
-    files = fsspec.filesystem(
-        "s3", client_kwargs={"endpoint_url": s3_endpoint}, use_listings_cache=False
-    )
+    files = fsspec.filesystem("s3", client_kwargs={"endpoint_url": s3_endpoint}, use_listings_cache=False)
     return RemoteBlobs(files, f"{s3_bucket}/{tmp_path.name}", tmp_path / "cache")
 
 

@@ -222,7 +222,9 @@ def test_the_migrations_make_what_the_schema_says(database: Database) -> None:
 
 def test_an_unmigrated_database_is_refused_with_the_way_out(database_url: str) -> None:
     database = Database(database_url)
-    with pytest.raises(SetupError, match=r"schema none, this version needs \d+; run 'catchment store migrate'"):
+    with pytest.raises(
+        SetupError, match=r"schema none, this version needs \d+; run 'catchment store migrate'"
+    ):
         database.check_version()
     database.close()
 

@@ -1,0 +1,44 @@
+"""Named points at which a fault can be injected: a test arms one, and the process that reaches it is killed.
+
+Nothing happens unless CATCHMENT_FAULT_DIR names a folder. A file there named like a point kills, once,
+the first process that reaches the point, with SIGKILL: no handler runs, nothing is flushed, as when a
+machine dies.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+FOLDER_VARIABLE = "CATCHMENT_FAULT_DIR"
+POINTS = (
+    "after_select",
+    "after_publish",
+    "mid_upload",
+    "after_result",
+    "after_admission",
+    "mid_aggregate",
+    "before_commit",
+    "mid_commit",
+    "after_commit",
+    "mid_checkpoint",
+    "before_finish",
+    "site_after_download",
+    "site_after_training",
+    "site_mid_upload",
+)
+"""All points, in the order of a round."""
+
+
+def reach(point: str) -> None:
+    """Die here if a test wants it so."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        return
+    assert point in POINTS, point  # noqa: S101 - a misspelt point would never be armed
+    try:
+        (Path(folder) / point).unlink()  # one process alone can do this, so a fault fires once
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
