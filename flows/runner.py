@@ -182,7 +182,7 @@ def main() -> int:
     """Entry of `python -m flows.runner`."""
     parser = argparse.ArgumentParser(prog="python -m flows.runner", description=__doc__.splitlines()[0])
     parser.add_argument("--pool", default="catchment", help="work pool to serve")
-    parser.add_argument("--limit", type=int, default=16, help="flow runs at a time")
+    parser.add_argument("--limit", type=int, default=64, help="flow runs at a time")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

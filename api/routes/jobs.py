@@ -113,9 +113,12 @@ def delete_job(here: ContextDep, namespace: str, job_id: str) -> JSONResponse:
 
 @router.put(ONE + ":start", response_model=schemas.HttpResponse, responses={**REFUSED, **FAILS})
 @face("change")
-def start_job(here: ContextDep, namespace: str, job_id: str) -> JSONResponse:
-    """Start a job: after a failure or stop at its last committed round; nothing happens when it runs."""
-    _start(here, namespace, job_id)
+def start_job(here: ContextDep, namespace: str, job_id: str, fresh: bool = False) -> JSONResponse:
+    """Start a job: after a failure or stop at its last committed round, with `fresh=true` from the beginning.
+
+    Nothing happens when it runs already.
+    """
+    _start(here, namespace, job_id, fresh=fresh)
     return JSONResponse(SUCCESSFUL)
 
 
@@ -135,8 +138,8 @@ def list_rounds(store: StoreDep, namespace: str, job_id: str, run: Page | None =
     return JSONResponse({"rounds": lifecycle.job_rounds(store, namespace, job_id, run=run)})
 
 
-def _start(here: Context, namespace: str, job_id: str) -> None:
+def _start(here: Context, namespace: str, job_id: str, *, fresh: bool = False) -> None:
     """Start, and make the flow run at once; where Prefect does not answer, the supervisor goes on trying."""
-    start = lifecycle.request_start(here.store, namespace, job_id)
+    start = lifecycle.request_start(here.store, namespace, job_id, fresh=fresh)
     if start is not None:
         launch(here.store, here.launcher, start)

@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     supervise_s: Annotated[
         Seconds, Field(description="How often the supervisor looks for lost, stopping and deleted jobs.")
     ] = 2.0
+    max_running_jobs: Annotated[
+        int, Field(gt=0, description="Jobs that run at a time; further ones wait as QUEUED.")
+    ] = 16
+    max_running_jobs_per_namespace: Annotated[
+        int, Field(gt=0, description="Jobs of one namespace that run at a time.")
+    ] = 16
     max_resumes: Annotated[
         int, Field(ge=0, description="How often a lost run is resumed without a round committed in between.")
     ] = 5

@@ -62,12 +62,15 @@ def update(
 
 @job.command()
 @job_id_argument
+@click.option("--fresh", is_flag=True, help="Start over from the initial weights, in a new run.")
 @namespace_option
 @server_options
-def start(job_id: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def start(
+    job_id: str, fresh: bool, namespace: str, server: str, token_file: Path | None, as_json: bool
+) -> None:
     """Start a job; after a failure or a stop it goes on with the round after the last committed one."""
     with connect(server, token_file) as client:
-        client.start_job(namespace, job_id)
+        client.start_job(namespace, job_id, fresh=fresh)
         _report(client, namespace, job_id, "started", as_json)
 
 

@@ -59,9 +59,12 @@ class Client:
         """Replace the job's specification; refused while it runs."""
         self._change("PUT", namespace, job_id, dict(job))
 
-    def start_job(self, namespace: str, job_id: str) -> None:
-        """Start the job: at its last committed round after a failure or a stop; nothing when it runs."""
-        self._change("PUT", namespace, job_id, action=":start")
+    def start_job(self, namespace: str, job_id: str, *, fresh: bool = False) -> None:
+        """Start the job: at its last committed round after a failure or a stop; nothing when it runs.
+
+        With `fresh` it starts over, in a new run.
+        """
+        self._change("PUT", namespace, job_id, action=":start?fresh=true" if fresh else ":start")
 
     def stop_job(self, namespace: str, job_id: str) -> None:
         """Ask the job to stop; it is STOPPED a moment later."""

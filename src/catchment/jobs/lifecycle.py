@@ -11,12 +11,15 @@ from sqlalchemy import Row, insert
 from sqlalchemy.exc import IntegrityError
 
 from catchment.errors import AlreadyExists, InvalidField, WrongState
-from catchment.jobs import namespaces, purge, references, rows, views
+from catchment.jobs import namespaces, purge, queue, references, rows, views
 from catchment.jobs.spec import Job, parse_job
 from catchment.jobs.states import BUSY, JobState
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs
+
+FINISHED_PROGRESS = 100
+"""Only a run that has FINISHED shows it, also while the job waits in the queue to run again."""
 
 
 @dataclass(frozen=True)
@@ -101,35 +104,57 @@ def _stored(job: Job) -> dict[str, Any]:
     return spec
 
 
-def request_start(store: Store, namespace: str, job_id: str) -> Start | None:
-    """Move a job to STARTING; None when it runs already.
+def request_start(store: Store, namespace: str, job_id: str, *, fresh: bool = False) -> Start | None:
+    """Move a job to STARTING; None when it runs already, or waits as QUEUED for a free place.
 
-    After STOPPED or FAILED the run goes on from its last committed round, unless the specification now
-    names another model source; after FINISHED a new run begins.
+    After STOPPED or FAILED the run goes on from its last committed round, unless `fresh` is set or the
+    specification now names another model source; after FINISHED a new run begins.
 
     Raises:
         NotFound: no such job.
-        WrongState: it is being stopped or deleted.
+        WrongState: it is being stopped or deleted, or runs and is to start over.
     """
 
     def step(tx: Transaction) -> Start | None:
         row = rows.require(tx, namespace, job_id, lock=True)
         if row.state in (JobState.STOPPING, JobState.DELETING):
             raise WrongState(f"job {job_id!r} is {row.state}; it can be started once that is over")
+        if fresh and row.state in (JobState.STARTING, JobState.RUNNING):
+            raise WrongState(f"job {job_id!r} is {row.state}; stop it before it can start over")
         if row.state == JobState.RUNNING:
             return None
         if row.state == JobState.STARTING:
             return start_of(row)
-        return begin_start(store, tx, row)
+        if reason := queue.not_its_turn(tx, store.settings, row):
+            queue.wait(tx, row, reason, fresh=fresh)
+            return None
+        return begin_start(store, tx, row, fresh=fresh)
 
     return store.db.write(step)
 
 
-def begin_start(store: Store, tx: Transaction, row: Row[Any]) -> Start:
+def start_queued(store: Store) -> list[Start]:
+    """Start the jobs that have waited longest and for which there is a place now."""
+
+    def step(tx: Transaction) -> list[Start]:
+        started = []
+        for row in queue.waiting(tx):
+            reason = queue.no_place(tx, store.settings, row.namespace)
+            if not reason:
+                started.append(begin_start(store, tx, row, fresh=row.queued_fresh))
+            elif reason != row.reason:
+                rows.change(tx, row.uid, reason=reason)
+        return started
+
+    return store.db.write(step)
+
+
+def begin_start(store: Store, tx: Transaction, row: Row[Any], *, fresh: bool = False) -> Start:
     """Move a resting job, whose row is locked, to STARTING."""
     job = rows.spec_of(row)
     source = list(job.model_source)
-    fresh = row.run == 0 or row.state == JobState.FINISHED or source != row.run_source
+    ended = row.state == JobState.FINISHED or row.progress == FINISHED_PROGRESS
+    fresh = fresh or row.run == 0 or ended or source != row.run_source
     values: dict[str, Any] = {}
     if fresh:
         run, folder = _next_run_folder(store, row, job)
@@ -149,6 +174,9 @@ def begin_start(store: Store, tx: Transaction, row: Row[Any]) -> Start:
         resumes=0,
         stop_requested=False,
         flow_run_id=None,
+        queued_at=None,
+        queued_fresh=False,
+        waits_for_sites=False,
         started_at=tx.now,
         finished_at=None,
         **values,
@@ -196,8 +224,10 @@ def request_stop(store: Store, namespace: str, job_id: str) -> None:
                 return
             case JobState.FINISHED | JobState.DELETING:
                 raise WrongState(f"job {job_id!r} is {row.state} and cannot be stopped")
-            case JobState.QUEUED | JobState.FAILED:
+            case JobState.FAILED:
                 rows.end(tx, row.uid, JobState.STOPPED, row.reason)
+            case JobState.QUEUED:
+                rows.end(tx, row.uid, JobState.STOPPED)
             case _:
                 rows.change(
                     tx, row.uid, state=JobState.STOPPING, stop_requested=True, reason="stop was asked for"

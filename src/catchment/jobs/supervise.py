@@ -13,7 +13,7 @@ from sqlalchemy import Row, select, update
 
 from catchment.errors import CatchmentError, Unreachable
 from catchment.jobs import purge, rows
-from catchment.jobs.lifecycle import Start, start_of
+from catchment.jobs.lifecycle import Start, start_of, start_queued
 from catchment.jobs.states import BUSY, JobState
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -53,7 +53,12 @@ class Launcher(Protocol):
 
 
 def supervise_once(store: Store, launcher: Launcher) -> None:
-    """Look at every busy job once. One job's trouble does not keep it from the others."""
+    """Start what has waited for a place, then look at every busy job once.
+
+    One job's trouble does not keep the others from being looked after.
+    """
+    for start in start_queued(store):
+        launch(store, launcher, start)
     busy = store.db.read(
         lambda tx: tx.execute(select(jobs).where(jobs.c.state.in_(BUSY)).order_by(jobs.c.state_since)).all()
     )

@@ -66,13 +66,13 @@ def _try_to_select(
     cohort, missing = choose(store, tx, claim, row, number, failed)
     if cohort is None:
         if row.reason != missing:
-            rows.change(tx, claim.uid, reason=missing)
+            rows.change(tx, claim.uid, reason=missing, waits_for_sites=True)
         return None, missing, min(store.settings.cohort_wait_s, job.hyper_parameters.round_timeout)
     attempt = known.attempt + 1 if known is not None else 0
     weights = current_weights(tx, claim, row)
     journal.open_attempt(tx, claim, number, attempt, cohort, weights, rule_of(job, len(cohort)))
-    if row.reason:
-        rows.change(tx, claim.uid, reason="")
+    if row.reason or row.waits_for_sites:
+        rows.change(tx, claim.uid, reason="", waits_for_sites=False)
     return cohort, "", 0.0
 
 

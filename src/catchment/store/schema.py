@@ -64,6 +64,11 @@ jobs = Table(
     Column("starts", Integer, nullable=False, default=0),
     Column("resumes", Integer, nullable=False, default=0),
     Column("stop_requested", Boolean, nullable=False, default=False),
+    # A start that waits for a free place, since when, and whether it begins a new run.
+    Column("queued_at", Double),
+    Column("queued_fresh", Boolean, nullable=False, default=False),
+    # Such a job holds no place: it must not keep others from running.
+    Column("waits_for_sites", Boolean, nullable=False, default=False),
     Column("flow_run_id", String(64)),
     Column("lease_owner", String(64)),
     Column("lease_until", Double, nullable=False, default=0.0),

@@ -1,0 +1,72 @@
+"""Aggregation over the store: what it writes, and that a failure leaves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from catchment.errors import BadTensors, NotFound, Unreachable
+from catchment.models.tensors import read_tensors, write_tensors
+from catchment.rounds.commit import aggregate
+from catchment.store.blobs import FolderBlobs, keep_staged, new_staged_file
+from catchment.strategies.fedavg import FedAvg
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    """As much of a store as aggregation looks at."""
+    return SimpleNamespace(blobs=FolderBlobs(tmp_path / "blobs"))
+
+
+def put(store: Any, **tensors: Any) -> str:
+    staged = new_staged_file(store.blobs)
+    write_tensors(staged, tensors)
+    return keep_staged(store.blobs, staged)
+
+
+def work(store: Any, site: str, num_samples: int, value: float) -> Any:
+    update = put(store, w=np.full(4, value, np.float32))
+    return SimpleNamespace(site=site, num_samples=num_samples, update=update)
+
+
+def staged(store: Any) -> list[Path]:
+    return list(store.blobs.staging_folder.iterdir())
+
+
+def test_new_weights_are_a_blob_of_their_own(store: Any) -> None:
+    weights = put(store, w=np.zeros(4, np.float32))
+    works = [work(store, "a", 1, 4.0), work(store, "b", 3, 0.0)]
+    digest = aggregate(store, FedAvg(), weights, works)
+    np.testing.assert_array_equal(read_tensors(store.blobs.local_path(digest))["w"], np.ones(4, np.float32))
+    assert aggregate(store, FedAvg(), weights, works[::-1]) == digest
+    assert staged(store) == []
+    assert store.blobs.exists(weights)
+
+
+def test_what_cannot_be_aggregated_leaves_nothing_behind(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = put(store, w=np.full(4, 3e38, np.float32))
+    huge, lost = (
+        work(store, "a", 1, 3e38),
+        SimpleNamespace(site="b", num_samples=1, update="sha256:" + "0" * 64),
+    )
+    before = sorted(store.blobs.root.rglob("*"))
+    with pytest.raises(BadTensors):
+        aggregate(store, FedAvg(), weights, [huge])
+    with pytest.raises(NotFound):
+        aggregate(store, FedAvg(), weights, [huge, lost])
+    with pytest.raises(BadTensors, match="no samples"):
+        aggregate(store, FedAvg(), weights, [])
+
+    def away(source: Path, digest: str) -> None:
+        raise Unreachable("the storage does not answer")
+
+    small = work(store, "c", 1, 1.0)
+    monkeypatch.setattr(store.blobs, "put_file", away)
+    with pytest.raises(Unreachable):
+        aggregate(store, FedAvg(), weights, [small])
+    assert staged(store) == []
+    assert set(before) <= set(store.blobs.root.rglob("*"))
