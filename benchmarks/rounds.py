@@ -12,6 +12,7 @@ model, data, epochs and batches. Workloads:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -94,7 +95,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Line]:
         cpu_s = tree_cpu_seconds()
     floor_s = floor_digits(options, folder) if options.workload == "digits" else floor_overhead(options)
     committed = [_seconds(report["started_at"]) for report in rounds]
-    between = [after - before for before, after in zip(committed, committed[1:], strict=False)]
+    between = [after - before for before, after in itertools.pairwise(committed)]
     steady = statistics.median(between[WARM_UP_ROUNDS:])
     return [
         Line(name, "seconds per round, median", round(steady, 4), round(floor_s, 4), "s"),

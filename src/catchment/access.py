@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -58,7 +59,7 @@ def identify(store: Store, token: str) -> Identity:
     prefix, _, rest = token.partition("_")
     token_id, _, secret = rest.partition("_")
     row = None
-    if prefix == PREFIX and token_id:
+    if prefix == PREFIX and re.fullmatch(r"[0-9a-f]{16}", token_id):
         row = store.db.read(lambda tx: tx.execute(select(tokens).where(tokens.c.id == token_id)).first())
     # The same work is done for a token that is not known, so that the time tells nothing.
     right = hmac.compare_digest(row.hash if row else "0" * 64, _hash(secret))
@@ -69,7 +70,7 @@ def identify(store: Store, token: str) -> Identity:
 
 def _hash(secret: str) -> str:
     # 256 random bits need no slow hash: there is nothing to guess.
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 def list_tokens(store: Store) -> list[dict[str, Any]]:

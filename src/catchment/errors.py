@@ -4,7 +4,7 @@
 CatchmentError
 ├── Refused                what was asked cannot be done as it stands; the message says what would be right
 │   ├── InvalidField       one field of the input is wrong; carries the field's path
-│   ├── NotSupportedYet    the field is right, this version does not act on it
+│   │   └── NotSupportedYet    the field is right, this version does not act on it
 │   ├── WrongState         the thing exists, its state forbids the operation
 │   ├── AlreadyExists      a thing of that name is there
 │   └── PathRefused        a path leaves its root, or is no plain path

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from catchment.errors import BadTensors, NotFound, Unreachable
 from catchment.models.tensors import read_tensors, write_tensors
@@ -45,6 +47,26 @@ def test_new_weights_are_a_blob_of_their_own(store: Any) -> None:
     assert aggregate(store, FedAvg(), weights, works[::-1]) == digest
     assert staged(store) == []
     assert store.blobs.exists(weights)
+
+
+MIXED = [(7, 1e-8), (11, 1e8), (1, -1e8), (1000, 3.3333333), (3, -1e-3), (999_999, 1e-12)]
+
+
+@given(st.permutations(range(len(MIXED))), st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_arrival_order_changes_no_bit(store: Any, arrival: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    weights = put(store, w=random.normal(size=50).astype(np.float32), n=np.array(0))
+    works = [
+        SimpleNamespace(
+            site=f"site-{index}",
+            num_samples=num_samples,
+            update=put(store, w=(random.normal(size=50) * scale).astype(np.float32), n=np.array(index)),
+        )
+        for index, (num_samples, scale) in enumerate(MIXED)
+    ]
+    digest = aggregate(store, FedAvg(), weights, works)
+    assert aggregate(store, FedAvg(), weights, [works[index] for index in arrival]) == digest
 
 
 def test_what_cannot_be_aggregated_leaves_nothing_behind(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

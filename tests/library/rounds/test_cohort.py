@@ -203,7 +203,8 @@ def test_seed_round_and_attempt_change_the_draw() -> None:
     ],
 )
 def test_a_cohort_is_client_num_with_its_redundancy(client_num: int, redundancy: float, size: int) -> None:
-    job = a_job(redundancy=redundancy, hyper_parameters={"client_num": client_num})
+    hyper = {"client_num": client_num, "threshold_client_num": 1}
+    job = a_job(redundancy=redundancy, hyper_parameters=hyper)
     assert cohort_size(job) == size
     assert size <= math.ceil(2 * client_num)
 

@@ -1,8 +1,8 @@
-"""FedAvg against an independent reference, in every dtype and any order of arrival."""
+"""FedAvg against an independent reference, in every dtype."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,13 +38,14 @@ def aggregate(
         start = folder / "weights.safetensors"
         write_tensors(start, weights)  # type: ignore[arg-type]
     strategy, target = FedAvg(learning_rate), folder / "new.safetensors"
-    with TensorFile.open(start) as current:
+    with contextlib.ExitStack() as files:
+        current = files.enter_context(TensorFile.open(start))
         sums = strategy.begin(current)
         for number, (num_samples, tensors) in enumerate(updates):
             path = folder / f"update-{number}.safetensors"
             write_tensors(path, tensors)
-            with TensorFile.open(path) as update:
-                strategy.accumulate(sums, ClientUpdate(f"site-{number}", num_samples, update))
+            update = files.enter_context(TensorFile.open(path))
+            strategy.accumulate(sums, ClientUpdate(f"site-{number}", num_samples, update))
         with TensorWriter.create(target, current.signature) as writer:
             strategy.finish(sums, current, writer)
     return target
@@ -126,35 +127,6 @@ def test_half_floats_take_float32_differences_and_round_once(
     assert torch.all((new.to(torch.float64) - wanted).abs() <= wanted.abs() * step + 1e-7)
 
 
-MIXED = [
-    (7, 1e-8),
-    (11, 1e8),
-    (1, -1e8),
-    (1000, 3.3333333),
-    (3, -1e-3),
-    (999_999, 1e-12),
-]
-
-
-@given(st.permutations(range(len(MIXED))), st.integers(0, 2**32 - 1))
-@SETTINGS
-def test_arrival_order_changes_no_bit(tmp_path: Path, arrival: list[int], seed: int) -> None:
-    """Updates are added in the order of the sites' names, however they came in."""
-    random = np.random.default_rng(seed)
-    arrays = [
-        (n, {"w": (random.normal(size=50) * scale).astype(np.float32), "c": np.array(n, np.int64)})
-        for n, scale in MIXED
-    ]
-    weights = {"w": random.normal(size=50).astype(np.float32), "c": np.array(0, np.int64)}
-    arrived = {f"site-{index}": arrays[index] for index in arrival}
-    in_site_order = [arrived[name] for name in sorted(arrived)]
-    digests = {
-        hashlib.sha256(aggregate(tmp_path, weights, each).read_bytes()).hexdigest()
-        for each in (arrays, in_site_order)
-    }
-    assert len(digests) == 1
-
-
 def test_equal_updates_give_exactly_that_update(tmp_path: Path) -> None:
     update = {"w": np.array([0.5, -0.25, 3.0], np.float32)}
     weights = {"w": np.array([1.0, 2.0, 4.0], np.float32)}
@@ -206,7 +178,6 @@ def test_scalars_and_empty_tensors_of_every_kind(tmp_path: Path) -> None:
     }
     update = {name: np.ones_like(array) for name, array in weights.items()}
     new = load_file(aggregate(tmp_path, weights, [(2, update), (1, update)]))
-    assert list(new) == sorted(weights) or set(new) == set(weights)
     assert {name: array.shape for name, array in new.items()} == {
         name: array.shape for name, array in weights.items()
     }
