@@ -57,7 +57,7 @@ def supervise_once(store: Store, launcher: Launcher) -> None:
 
     One job's trouble does not keep the others from being looked after.
     """
-    for start in start_queued(store):
+    for start in _queued(store):
         launch(store, launcher, start)
     busy = store.db.read(
         lambda tx: tx.execute(select(jobs).where(jobs.c.state.in_(BUSY)).order_by(jobs.c.state_since)).all()
@@ -73,6 +73,14 @@ def supervise_once(store: Store, launcher: Launcher) -> None:
             log.exception("job=%s/%s supervisor", row.namespace, row.id)
         finally:
             _unclaim(store, row.uid)
+
+
+def _queued(store: Store) -> list[Start]:
+    try:
+        return start_queued(store)
+    except (CatchmentError, OSError):  # a job that cannot begin must not end the look at the others
+        log.exception("supervisor: the queue")
+        return []
 
 
 def _is_driven(row: Row[Any], now: float) -> bool:

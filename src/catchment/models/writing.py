@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -118,7 +119,8 @@ class TensorWriter:
     def abort(self) -> None:
         """Remove what was written."""
         self._name = None
-        self._file.close()
+        with contextlib.suppress(OSError):  # closing flushes, and the disk may be full
+            self._file.close()
         self._temporary.unlink(missing_ok=True)
 
     def _advance(self) -> None:

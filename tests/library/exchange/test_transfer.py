@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -99,7 +100,7 @@ def test_an_update_arrives(store: Store) -> None:
 def test_it_may_come_in_any_pieces(store: Store, cuts: list[int], piece: int) -> None:
     work_id = offer(store, "a")
     edges = [0, *sorted(cuts), TOTAL]
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         stored = asyncio.run(
             transfer.receive(
                 store,

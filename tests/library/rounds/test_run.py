@@ -15,7 +15,6 @@ from catchment.rounds import checkpoints, collect, commit, evaluation, prepare, 
 from catchment.rounds.claim import Claim, claim_job
 from catchment.store import Store
 from catchment.wire.messages import WorkOrder, WorkResult
-
 from tests.thread_sites import add_one, job
 
 

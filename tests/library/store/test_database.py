@@ -232,7 +232,7 @@ def test_an_unmigrated_database_is_refused_with_the_way_out(database_url: str) -
 def test_the_database_of_a_newer_catchment_is_refused_and_left_alone(database: Database) -> None:
     database.write(lambda tx: tx.execute(text("UPDATE alembic_version SET version_num = '9999'")))
     for operation in (database.check_version, database.migrate):
-        with pytest.raises(SetupError, match="schema 9999.*a newer Catchment"):
+        with pytest.raises(SetupError, match=r"schema 9999.*a newer Catchment"):
             operation()
     assert (
         database.read(lambda tx: tx.execute(text("SELECT version_num FROM alembic_version")).scalar())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -276,4 +275,4 @@ def test_deleting_a_linked_folder_removes_the_link_alone(folder: FolderFiles, tm
 def test_a_failed_write_leaves_nothing(folder: FolderFiles, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         folder.write_file("default", "out/x", tmp_path / "missing")
-    assert os.listdir(folder.root / "default" / "out") == []
+    assert list((folder.root / "default" / "out").iterdir()) == []
