@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -92,3 +93,19 @@ def test_what_cannot_be_aggregated_leaves_nothing_behind(store: Any, monkeypatch
         aggregate(store, FedAvg(), weights, [small])
     assert staged(store) == []
     assert set(before) <= set(store.blobs.root.rglob("*"))
+
+
+def test_a_large_cohort_needs_few_open_files(store: Any) -> None:
+    """Every mapped file holds a descriptor of its own, and a process has a thousand by default."""
+    weights = put(store, w=np.zeros(4, np.float32))
+    works = [work(store, f"site-{index:03d}", 1, float(index)) for index in range(100)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    in_use = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 40, hard))
+    try:
+        digest = aggregate(store, FedAvg(), weights, works)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    np.testing.assert_array_equal(
+        read_tensors(store.blobs.local_path(digest))["w"], np.full(4, 49.5, np.float32)
+    )
