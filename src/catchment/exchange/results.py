@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from catchment.errors import NotFound, TransferError
+from catchment.exchange.transfer import require_secured
 from catchment.jobs.rows import topic
 from catchment.jobs.states import AT_SITE, WorkState
 from catchment.store import Store
@@ -18,11 +19,14 @@ from catchment.wire.messages import ResultAnswer, WorkResult
 GIVEN = (WorkState.DELIVERED, WorkState.ADMITTED, WorkState.REJECTED, WorkState.FAILED)
 
 
-def finish_work(store: Store, site: str, work_id: str, result: WorkResult) -> ResultAnswer:
+def finish_work(
+    store: Store, site: str, work_id: str, result: WorkResult, *, secured: bool = False
+) -> ResultAnswer:
     """Take a result. Sent twice it counts once; sent too late it is answered and counts for nothing.
 
     Raises:
         NotFound: the site has no such work.
+        Forbidden: the work needs a connection with mutual TLS.
         TransferError: the update that the result names has not arrived.
     """
 
@@ -32,6 +36,7 @@ def finish_work(store: Store, site: str, work_id: str, result: WorkResult) -> Re
         ).first()
         if work is None:
             raise NotFound(f"site {site!r} has no work {work_id!r}")
+        require_secured(work, secured)
         if work.state in GIVEN:
             return ResultAnswer(accepted=True, reason="this result was given before")
         if work.state not in AT_SITE:
