@@ -1,4 +1,4 @@
-"""`python -m api`: serve the API with granian, one process, HTTP/1.1."""
+"""`python -m api`: serve the API, one process, HTTP/1.1: plain with granian, behind TLS with aiohttp."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import signal
-import socket
+import ssl
 import sys
 import threading
+from pathlib import Path
 
 import click
 from fastapi import FastAPI
@@ -19,8 +20,8 @@ from granian.server.embed import Server
 from pydantic import ValidationError
 
 from api import launch
-from api.access import is_loopback
 from api.app import create_app
+from api.listening import Listening
 from catchment.access import has_admin
 from catchment.errors import CatchmentError, SetupError
 from catchment.settings import Settings
@@ -29,21 +30,17 @@ from catchment.store import open_store
 log = logging.getLogger("api")
 STOPS_WITHIN_S = 4.5
 """Requests that still run so long after SIGTERM are cut off; transfers go on later where they were."""
+FILE = click.Path(path_type=Path, dir_okay=False)
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def check_setup(settings: Settings, host: str, port: int) -> None:
+def check_setup(settings: Settings, listening: Listening) -> None:
     """Refuse to serve what would be unsafe or could not work.
 
     Raises:
         SetupError: says what to change.
     """
-    if settings.auth != "tokens" and not is_loopback(host):
-        raise SetupError(
-            f"host {host} can be reached from other machines, so a login is needed: "
-            "set CATCHMENT_AUTH=tokens, or bind to 127.0.0.1"
-        )
-    _check_port(host, port)
+    listening.check(settings)
     launch.check_configured()
     store = open_store(settings)
     try:
@@ -53,28 +50,24 @@ def check_setup(settings: Settings, host: str, port: int) -> None:
         store.close()
 
 
-def _check_port(host: str, port: int) -> None:
-    """Granian would panic, or share the port with another of its kind."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise SetupError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
-
-
-def announce(settings: Settings, host: str, port: int) -> None:
+def announce(settings: Settings, listening: Listening) -> None:
     """Say at the start who may call."""
     who = "programs of this machine, without a login" if settings.auth == "loopback" else "bearer tokens"
-    log.info("serving http://%s:%d for %s", f"[{host}]" if ":" in host else host, port, who)
+    mutual = "; client certificates are verified" if listening.tls_client_ca else ""
+    log.info("serving %s for %s%s", listening.url, who, mutual)
 
 
-async def serve(settings: Settings, host: str, port: int) -> int:
-    """Serve until SIGTERM or SIGINT; the process's exit code."""
+async def serve(settings: Settings, listening: Listening, context: ssl.SSLContext | None) -> int:
+    """Serve until SIGTERM or SIGINT; the process's exit code.
+
+    Args:
+        settings: the process's.
+        listening: where.
+        context: for TLS; None for plain HTTP.
+    """
     app = create_app(settings)
-    server = _server(app, host, port)
     stopping = asyncio.Event()
+    plain = _plain_server(app, listening) if context is None else None
 
     def stop() -> None:
         if stopping.is_set():
@@ -86,24 +79,42 @@ async def serve(settings: Settings, host: str, port: int) -> int:
         watchdog.start()
         if hasattr(app.state, "context"):
             app.state.context.closing.set()  # long polls are answered now
-        server.stop()  # type: ignore[no-untyped-call]
+        if plain is not None:
+            plain.stop()  # type: ignore[no-untyped-call]
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    if plain is None and context is not None:
+        return await _serve_secure(app, listening, context, stopping)
+    assert plain is not None  # noqa: S101 - made above
     try:
-        await server.serve()
+        await plain.serve()
     except FatalError:  # granian has logged what went wrong at the start
         return 1
     return 0 if stopping.is_set() else 1
 
 
-def _server(app: FastAPI, host: str, port: int) -> Server:
+async def _serve_secure(
+    app: FastAPI, listening: Listening, context: ssl.SSLContext, stopping: asyncio.Event
+) -> int:
+    # Imported here: who serves plain HTTP on loopback needs neither.
+    from api.secure import SecureServer
+
+    server = SecureServer(app, context)
+    async with app.router.lifespan_context(app):
+        await server.start(listening.host, listening.port)
+        await stopping.wait()
+        await server.stop(STOPS_WITHIN_S)
+    return 0
+
+
+def _plain_server(app: FastAPI, listening: Listening) -> Server:
     """Granian inside this process, so that signals are ours and there is no second process to look after."""
     return Server(
         app,
-        address="127.0.0.1" if host == "localhost" else host,
-        port=port,
+        address="127.0.0.1" if listening.host == "localhost" else listening.host,
+        port=listening.port,
         interface=Interfaces.ASGI,
         http=HTTPModes.http1,
         websockets=False,
@@ -124,16 +135,33 @@ def _cut_off() -> None:
 @click.option(
     "--port", default=8080, show_default=True, type=click.IntRange(1, 65535), help="Port to listen on."
 )
-def main(host: str, port: int) -> None:
+@click.option("--tls-cert", type=FILE, help="The server's certificate (PEM): serve HTTPS.")
+@click.option("--tls-key", type=FILE, help="The certificate's key.")
+@click.option(
+    "--tls-client-ca", type=FILE, help="Authorities (PEM) that clients' certificates must chain to."
+)
+@click.option(
+    "--insecure-http", is_flag=True, help="Serve other machines without TLS: tokens travel in plain text."
+)
+def main(
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    insecure_http: bool,
+) -> None:
     """Serve Catchment's API. All settings are environment variables CATCHMENT_*."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=FORMAT)
     for chatty in ("alembic", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = Settings()
-        check_setup(settings, host, port)
-        announce(settings, host, port)
-        sys.exit(asyncio.run(serve(settings, host, port)))
+        listening = Listening(host, port, tls_cert, tls_key, tls_client_ca, insecure_http)
+        check_setup(settings, listening)
+        context = listening.context()
+        announce(settings, listening)
+        sys.exit(asyncio.run(serve(settings, listening, context)))
     except ValidationError as error:
         _refuse(
             "; ".join(f"CATCHMENT_{'.'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())

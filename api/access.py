@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import time
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -15,21 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.errors import answer
 from catchment.access import Identity, identify
 from catchment.errors import Unauthorized
+from catchment.hosts import is_loopback
 from catchment.store import Store
 
 KEEP_S = 5.0
 MAX_KEPT = 10_000
 LOCAL_ADMIN = Identity(role="admin")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, without port, always means this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host_of(authority: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,6 +18,7 @@ from catchment.errors import Forbidden
 from catchment.jobs.supervise import Launcher
 from catchment.settings import Settings
 from catchment.store import Store
+from catchment.tls.peer import Peer
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,37 @@ def only(*roles: Role) -> Callable[[Identity], Awaitable[None]]:
     return check
 
 
-async def own_site(site: str, caller: IdentityDep) -> None:
+async def certificate(request: Request) -> str | None:
+    """The certificate (PEM) that proves which site calls; None without mutual TLS.
+
+    Raises:
+        Forbidden: the connection's certificate names another site than the path, or is out of date by now.
+    """
+    peer: Peer | None = getattr(request.state, "peer", None)
+    if peer is None:
+        return None
+    if peer.not_after < time.time():
+        raise Forbidden("the client certificate of this connection has expired; connect with a renewed one")
+    site = request.path_params["site"]
+    if peer.site is None:
+        return None
+    if peer.site != site:
+        raise Forbidden(f"the client certificate is that of site {peer.site!r}, not of {site!r}")
+    return peer.pem
+
+
+CertificateDep = Annotated[str | None, Depends(certificate)]
+
+
+async def secured(found: CertificateDep) -> bool:
+    """Whether the connection is mutually authenticated, as the site of the path."""
+    return found is not None
+
+
+SecuredDep = Annotated[bool, Depends(secured)]
+
+
+async def own_site(site: str, caller: IdentityDep, _proven: CertificateDep) -> None:
     """A dependency that lets a site at its own part of the exchange, and the admin everywhere."""
     if caller.role != "admin" and (caller.role != "site" or caller.site != site):
         raise Forbidden(f"this token is not good for the exchange of site {site!r}")

@@ -140,6 +140,7 @@ class Site(Shape):
     resources: SiteResources
     max_task_parallelism: int
     allow_scripts: str
+    mutual_tls: bool
     online: bool
     last_seen: str
     working: int

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from api import schemas
 from api.bodies import message
-from api.deps import ContextDep, OwnSite, StoreDep
+from api.deps import CertificateDep, ContextDep, OwnSite, SecuredDep, StoreDep
 from api.errors import face
 from api.transfer import BlobResponse, announced, drain, pieces
 from api.waiting import while_wanted
@@ -71,10 +71,13 @@ def said(answer: Message) -> Response:
 @router.post(ONE + "/register", response_model=Registered, openapi_extra=takes(Registration))
 @face("register")
 def register_site(
-    store: StoreDep, site: SiteName, body: Annotated[Registration, Depends(message(Registration))]
+    store: StoreDep,
+    site: SiteName,
+    body: Annotated[Registration, Depends(message(Registration))],
+    certificate: CertificateDep,
 ) -> Response:
     """Introduce a site."""
-    return said(sites.register(store, site, body))
+    return said(sites.register(store, site, body, certificate))
 
 
 @router.post(
@@ -86,9 +89,11 @@ async def poll_site(
     request: Request,
     site: str,
     body: Annotated[PollRequest, Depends(message(PollRequest))],
+    secured: SecuredDep,
 ) -> Response:
     """A sign of life, held open until there is work, something to cancel, or nothing within `wait_s`."""
-    answer = await while_wanted(sites.poll(here.store, site, body), request.receive, here.closing)
+    polling = sites.poll(here.store, site, body, secured=secured)
+    answer = await while_wanted(polling, request.receive, here.closing)
     return said(answer or PollAnswer())
 
 
@@ -115,9 +120,9 @@ def leave_site(store: StoreDep, site: str) -> Response:
 )
 @router.head(BLOB, include_in_schema=False)
 @face("exchange")
-def fetch_blob(store: StoreDep, site: str, digest: str) -> Response:
+def fetch_blob(store: StoreDep, site: str, digest: str, secured: SecuredDep) -> Response:
     """Bytes that an open work of the site refers to; one range of them where `Range` asks for it."""
-    path, size = transfer.site_blob(store, site, digest)
+    path, size = transfer.site_blob(store, site, digest, secured=secured)
     return BlobResponse(path, size, digest)
 
 
@@ -127,9 +132,9 @@ def fetch_blob(store: StoreDep, site: str, digest: str) -> Response:
     responses={200: {"description": "How far the upload is.", "headers": OFFSET}, **problems(404)},
 )
 @face("exchange")
-def update_offset(store: StoreDep, site: str, work_id: str) -> Response:
+def update_offset(store: StoreDep, site: str, work_id: str, secured: SecuredDep) -> Response:
     """How many bytes of the work's update are stored."""
-    offset = transfer.upload_offset(store, site, work_id)
+    offset = transfer.upload_offset(store, site, work_id, secured=secured)
     return Response(headers={"Upload-Offset": str(offset), "Cache-Control": "no-store"})
 
 
@@ -159,7 +164,9 @@ def update_offset(store: StoreDep, site: str, work_id: str) -> Response:
     },
 )
 @face("upload")
-async def upload_chunk(store: StoreDep, request: Request, site: str, work_id: str) -> Response:
+async def upload_chunk(
+    store: StoreDep, request: Request, site: str, work_id: str, secured: SecuredDep
+) -> Response:
     """Append a chunk to the work's update; the last one completes it."""
     arriving = request.stream()
     try:
@@ -172,6 +179,7 @@ async def upload_chunk(store: StoreDep, request: Request, site: str, work_id: st
             total=chunk.total,
             digest=chunk.digest,
             chunks=pieces(arriving, chunk),
+            secured=secured,
         )
     except CatchmentError:
         await drain(arriving)
@@ -187,7 +195,11 @@ async def upload_chunk(store: StoreDep, request: Request, site: str, work_id: st
 )
 @face("exchange")
 def finish_work(
-    store: StoreDep, site: str, work_id: str, body: Annotated[WorkResult, Depends(message(WorkResult))]
+    store: StoreDep,
+    site: str,
+    work_id: str,
+    body: Annotated[WorkResult, Depends(message(WorkResult))],
+    secured: SecuredDep,
 ) -> Response:
     """How a work ended; sent twice it counts once."""
-    return said(results.finish_work(store, site, work_id, body))
+    return said(results.finish_work(store, site, work_id, body, secured=secured))

@@ -21,8 +21,8 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def offer_work(store: Store, site: str, work_id: str, weights: bytes) -> str:
-    """Offer a site one work whose weights are these bytes; their digest."""
+def offer_work(store: Store, site: str, work_id: str, weights: bytes, *, secured: bool = False) -> str:
+    """Offer a site one work whose weights are these bytes; their digest. `secured`: of a job with `ssl`."""
     digest = put_bytes(store.blobs, weights)
     order = WorkOrder(
         work_id=work_id,
@@ -40,7 +40,7 @@ def offer_work(store: Store, site: str, work_id: str, weights: bytes) -> str:
     )
     values = {
         "id": work_id,
-        "job_uid": "u" * 32,
+        "job_uid": f"{work_id:u<32}",
         "run": 1,
         "round": 1,
         "attempt": 0,
@@ -49,6 +49,7 @@ def offer_work(store: Store, site: str, work_id: str, weights: bytes) -> str:
         "state": "offered",
         "order": order.model_dump(mode="json"),
         "created_at": 1.0,
+        "secured": secured,
     }
 
     def step(tx: Transaction) -> None:

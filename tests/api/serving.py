@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from catchment.errors import CatchmentError
 from catchment.jobs.lifecycle import Start
 from catchment.jobs.supervise import RunState
 from catchment.settings import Settings
+from catchment.tls.authority import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -115,19 +117,21 @@ class ApiProcess:
 
 
 @contextmanager
-def api_process(home: Path, port: int, **environment: str) -> Iterator[ApiProcess]:
-    """A running process that answers; ended by force if it has not ended before."""
-    url, log_file = f"http://127.0.0.1:{port}", home / "api.log"
+def api_process(
+    home: Path, port: int, *, tls: Authority | None = None, **environment: str
+) -> Iterator[ApiProcess]:
+    """A running process that answers, with `tls` over HTTPS; ended by force if it has not ended before."""
+    url, log_file = f"{'https' if tls else 'http'}://127.0.0.1:{port}", home / "api.log"
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "api", "--port", str(port)],
+            [sys.executable, "-m", "api", "--port", str(port), *_tls_options(tls)],
             cwd=ROOT,
             env=api_environment(home, **environment),
             stdout=log,
             stderr=log,
         )
         try:
-            _await_health(process, url, log_file)
+            _await_health(process, url, log_file, _unverified() if tls else None)
             yield ApiProcess(process, url, log_file)
         finally:
             if process.poll() is None:
@@ -141,17 +145,37 @@ def api_environment(home: Path, **more: str) -> dict[str, str]:
     return {**os.environ, **own, "PREFECT_API_URL": "http://127.0.0.1:9/api", **more}
 
 
-def _await_health(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _tls_options(tls: Authority | None) -> list[str]:
+    if tls is None:
+        return []
+    server, ca = tls.server, tls.ca.certificate
+    return [
+        *("--tls-cert", str(server.certificate), "--tls-key", str(server.key)),
+        *("--tls-client-ca", str(ca)),
+    ]
+
+
+def _unverified() -> ssl.SSLContext:
+    """For the question whether a server is up; some tests give it certificates that nobody should accept."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _await_health(
+    process: subprocess.Popen[bytes], url: str, log: Path, context: ssl.SSLContext | None
+) -> None:
     deadline = time.monotonic() + 60
-    while not _answers(f"{url}/api/v1/health"):
+    while not _answers(f"{url}/api/v1/health", context):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, context: ssl.SSLContext | None) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=5, context=context) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

@@ -19,6 +19,7 @@ import pytest
 
 from api import launch
 from api.__main__ import check_setup
+from api.listening import Listening
 from catchment.access import create_token
 from catchment.errors import SetupError
 from catchment.settings import Settings
@@ -229,18 +230,24 @@ def test_it_refuses_what_is_unsafe_or_cannot_work(
 ) -> None:
     port = free_port()
     monkeypatch.setattr(launch, "check_configured", lambda: None)
-    check_setup(Settings(home=home), "localhost", port)
+    check_setup(Settings(home=home), Listening("localhost", port))
     with pytest.raises(SetupError, match="so a login is needed"):
-        check_setup(Settings(home=home), "0.0.0.0", port)
+        check_setup(Settings(home=home), Listening("0.0.0.0", port, insecure_http=True))
+    with pytest.raises(SetupError, match="without TLS tokens and models travel in plain text"):
+        check_setup(Settings(home=home, auth="tokens"), Listening("0.0.0.0", port))
     with pytest.raises(SetupError, match="no admin token"):
-        check_setup(Settings(home=home, auth="tokens"), "0.0.0.0", port)
+        check_setup(Settings(home=home, auth="tokens"), Listening("0.0.0.0", port, insecure_http=True))
     with pytest.raises(SetupError, match="migrate"):
-        check_setup(Settings(home=tmp_path / "empty"), "127.0.0.1", port)
+        check_setup(Settings(home=tmp_path / "empty"), Listening("127.0.0.1", port))
+    with pytest.raises(SetupError, match="need each other"):
+        check_setup(Settings(home=home), Listening("127.0.0.1", port, tls_cert=tmp_path / "cert"))
+    with pytest.raises(SetupError, match="--tls-client-ca needs"):
+        check_setup(Settings(home=home), Listening("127.0.0.1", port, tls_client_ca=tmp_path / "ca"))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(SetupError, match="in use"):
-            check_setup(Settings(home=home), "127.0.0.1", taken.getsockname()[1])
+            check_setup(Settings(home=home), Listening("127.0.0.1", taken.getsockname()[1]))
 
 
 def test_with_an_admin_token_it_serves_other_machines(home: Path) -> None:

@@ -12,6 +12,7 @@ COMMANDS = {
     "site": LazyCommand(
         "catchment.cli.site", "site", "Run a site: the place where data stay and training happens."
     ),
+    "tls": LazyCommand("catchment.cli.tls", "tls", "Make certificates for the API and the sites."),
     "job": LazyCommand("catchment.cli.job", "job", "Create, start, follow and stop federated jobs."),
     "namespace": LazyCommand("catchment.cli.namespace", "namespace", "Create, list and delete namespaces."),
     "sites": LazyCommand("catchment.cli.sites", "sites", "Show the sites that have registered."),

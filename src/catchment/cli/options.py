@@ -42,7 +42,7 @@ database_option = click.option(
 
 
 def server_options(command: F) -> F:
-    """--server, --token-file and --json, for commands that talk to a server."""
+    """--server, --token-file, --ca-file, --insecure-http and --json, for commands that talk to a server."""
     server = click.option(
         "--server",
         default=DEFAULT_SERVER,
@@ -55,12 +55,39 @@ def server_options(command: F) -> F:
         type=click.Path(dir_okay=False, path_type=Path),
         help=f"File with the bearer token; otherwise {TOKEN_VARIABLE} of the environment, if any.",
     )
-    return server(token(json_option(command)))
+    ca_file = click.option(
+        "--ca-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        envvar="CATCHMENT_CA_FILE",
+        expose_value=False,
+        callback=_remember,
+        help="Certificates (PEM) that the server's is checked against; otherwise the system's.",
+    )
+    insecure_http = click.option(
+        "--insecure-http",
+        is_flag=True,
+        envvar="CATCHMENT_INSECURE_HTTP",
+        expose_value=False,
+        callback=_remember,
+        help="Send the token to another machine without TLS, in plain text.",
+    )
+    return server(token(ca_file(insecure_http(json_option(command)))))
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep for `connect` what no command itself looks at."""
+    ctx.meta[f"{__name__}.{parameter.name}"] = value
 
 
 def connect(server: str, token_file: Path | None) -> Client:
-    """A client with the token of the file, else of the environment, else none."""
-    return Client(server, read_token(token_file))
+    """A client with the token of the file, else of the environment, else none; TLS as the options say."""
+    given = click.get_current_context().meta
+    return Client(
+        server,
+        read_token(token_file),
+        ca_file=given.get(f"{__name__}.ca_file"),
+        insecure_http=bool(given.get(f"{__name__}.insecure_http")),
+    )
 
 
 def read_token(token_file: Path | None) -> str | None:

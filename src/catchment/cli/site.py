@@ -12,6 +12,7 @@ import click
 from pydantic import Field, TypeAdapter, ValidationError
 
 from catchment.errors import CatchmentError, SetupError
+from catchment.hosts import PLAIN_TEXT_REFUSED, exposes_token
 from catchment.sdk import local_round
 from catchment.sdk.dry_run import summary
 from catchment.site import command
@@ -19,9 +20,10 @@ from catchment.site.agent import Agent
 from catchment.site.config import MB, SiteConfig, read_datasets, read_listed, read_token
 from catchment.site.entries import Entry
 from catchment.site.hardware import detected_resources, installed_runtimes
-from catchment.site.http import Endpoint, tls_context
+from catchment.site.http import Endpoint
 from catchment.site.policy import AllowScripts, Policy
 from catchment.stopping import on_stop_signals
+from catchment.tls.contexts import reloading_client_context
 from catchment.wire.messages import Runtime, SiteName, SiteResources
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -53,6 +55,11 @@ def site() -> None:
 @click.option("--allowed-scripts", type=FILE, help="Digests for --allow-scripts listed, one a line.")
 @click.option("--token-file", type=FILE, help="File with the site's bearer token.")
 @click.option("--ca-file", type=FILE, help="Certificates that the server's is checked against (PEM).")
+@click.option("--client-cert", type=FILE, help="The site's own certificate (PEM), for mutual TLS.")
+@click.option("--client-key", type=FILE, help="The key of --client-cert.")
+@click.option(
+    "--insecure-http", is_flag=True, help="Send the token to another machine without TLS, in plain text."
+)
 @click.option(
     "--max-task-parallelism",
     type=click.IntRange(min=-1),
@@ -118,15 +125,9 @@ def _config(**options: Any) -> SiteConfig:
         raise SetupError("--allow-scripts listed and --allowed-scripts FILE need each other")
     if options["max_task_parallelism"] == 0:
         raise SetupError("--max-task-parallelism 0 would never run anything")
-    endpoint = Endpoint(
-        url=options["server"].rstrip("/"),
-        token=read_token(options["token_file"]) if options["token_file"] else "",
-        tls=tls_context(str(options["ca_file"])) if options["ca_file"] else None,
-    )
-    endpoint.parts()
     return SiteConfig(
         name=name,
-        endpoint=endpoint,
+        endpoint=_endpoint(options),
         home=options["home"],
         address=address,
         datasets=read_datasets(options["datasets"]) if options["datasets"] else {},
@@ -140,6 +141,23 @@ def _config(**options: Any) -> SiteConfig:
         log_bytes=options["log_mb"] * MB,
         warm=options["warm"],
     )
+
+
+def _endpoint(options: dict[str, Any]) -> Endpoint:
+    certificate, key, ca_file = (options[name] for name in ("client_cert", "client_key", "ca_file"))
+    if (certificate is None) != (key is None):
+        raise SetupError("--client-cert and --client-key need each other")
+    endpoint = Endpoint(
+        url=options["server"].rstrip("/"),
+        token=read_token(options["token_file"]) if options["token_file"] else "",
+        tls=reloading_client_context(ca_file, certificate, key) if ca_file or certificate else None,
+    )
+    if endpoint.parts().scheme == "http":
+        if certificate is not None:
+            raise SetupError("--client-cert needs a --server at https://; over http nobody asks for it")
+        if endpoint.token and exposes_token(endpoint.url) and not options["insecure_http"]:
+            raise SetupError(PLAIN_TEXT_REFUSED.format(url=endpoint.url))
+    return endpoint
 
 
 def _checked(kind: Any, option: str, value: str) -> str:

@@ -8,6 +8,7 @@ import click
 
 from catchment.cli.options import connect, server_options
 from catchment.cli.output import print_json, print_table
+from catchment.client import Site
 
 
 @click.command()
@@ -23,7 +24,7 @@ def sites(server: str, token_file: Path | None, as_json: bool) -> None:
         (
             site.name,
             site.address,
-            "online" if site.online else "offline",
+            _state(site),
             str(site.working),
             ", ".join(site.runtimes),
             ", ".join(site.datasets),
@@ -34,3 +35,10 @@ def sites(server: str, token_file: Path | None, as_json: bool) -> None:
     ]
     headings = ("site", "address", "state", "working", "runtimes", "data sets", "entries", "last seen")
     print_table(headings, rows, "no site has registered yet")
+
+
+def _state(site: Site) -> str:
+    """Whether it is there, and whether its certificate has proven who it is."""
+    if not site.online:
+        return "offline"
+    return "online, mutual TLS" if site.document.get("mutual_tls") else "online"

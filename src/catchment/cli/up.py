@@ -42,6 +42,15 @@ port = click.IntRange(0, 65535)
     envvar="CATCHMENT_STORAGE_URL",
     help="fsspec URL for blobs and namespaces, such as s3://BUCKET, instead of the home folder.",
 )
+@click.option(
+    "--tls",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Serve HTTPS with the certificates in this folder ('catchment tls init' makes it).",
+)
+@click.option(
+    "--insecure-http", is_flag=True, help="Serve other machines without TLS: tokens travel in plain text."
+)
 def up(
     home: Path,
     host: str,
@@ -51,10 +60,12 @@ def up(
     sqlite: bool,
     database_url: str,
     storage_url: str,
+    tls: Path | None,
+    insecure_http: bool,
 ) -> None:
     """Run the whole system on this machine, in the foreground.
 
-    When everything answers, `ready http://HOST:PORT` is printed on stdout. Ctrl-C (or SIGTERM) stops
+    When everything answers, `ready http(s)://HOST:PORT` is printed on stdout. Ctrl-C (or SIGTERM) stops
     all of it; that is no error, the exit code is 0.
     """
     from catchment.stack.up import run_up
@@ -70,6 +81,8 @@ def up(
         sqlite=sqlite,
         database_url=database_url,
         storage_url=storage_url,
+        tls=tls.expanduser().absolute() if tls else None,
+        insecure_http=insecure_http,
     )
     run_up(options, say=say, announce=_announce)
 

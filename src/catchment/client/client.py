@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -25,10 +26,24 @@ class Client:
         server: address such as "http://127.0.0.1:8080".
         token: bearer token; None where the server asks for none.
         timeout_s: how long one answer may take.
+        ca_file: certificates (PEM) that the server's is checked against; None: the system's.
+        insecure_http: send the token to another machine also without TLS.
+
+    Raises:
+        Refused: the address is none, or the token would travel in plain text to another machine.
+        SetupError: `ca_file` cannot be used.
     """
 
-    def __init__(self, server: str, token: str | None = None, *, timeout_s: float = 30.0) -> None:
-        self._connection = Connection(server, token, timeout_s)
+    def __init__(
+        self,
+        server: str,
+        token: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        ca_file: Path | None = None,
+        insecure_http: bool = False,
+    ) -> None:
+        self._connection = Connection(server, token, timeout_s, ca_file=ca_file, insecure_http=insecure_http)
         self.server = self._connection.server
 
     def __enter__(self) -> Client:

@@ -6,11 +6,14 @@ import http.client
 import json
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from catchment import __version__
 from catchment.errors import CatchmentError, Forbidden, NotFound, Refused, Unauthorized, Unreachable
+from catchment.hosts import PLAIN_TEXT_REFUSED, exposes_token
+from catchment.tls.contexts import client_context
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 MAX_REASON_CHARACTERS = 2000
@@ -22,12 +25,22 @@ class Connection:
     Not for use by several threads at once.
     """
 
-    def __init__(self, server: str, token: str | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        server: str,
+        token: str | None,
+        timeout_s: float,
+        *,
+        ca_file: Path | None = None,
+        insecure_http: bool = False,
+    ) -> None:
         parts = urlsplit(server)
         if parts.scheme not in {"http", "https"} or not parts.hostname or not _port_is_fine(parts):
             raise Refused(f"{server!r} is no address of a server such as http://127.0.0.1:8080")
         if token is not None and (not token.isascii() or not token.isprintable() or " " in token):
             raise Unauthorized("the token has characters that no token has")
+        if token is not None and exposes_token(server) and not insecure_http:
+            raise Refused(PLAIN_TEXT_REFUSED.format(url=server))
         self.server = server.rstrip("/")
         self._base = parts.path.rstrip("/")
         self._token = token
@@ -35,7 +48,7 @@ class Connection:
         host, port = parts.hostname, parts.port
         self._http: http.client.HTTPConnection
         if parts.scheme == "https":
-            context = ssl.create_default_context()
+            context = client_context(ca_file)
             self._http = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
         else:
             self._http = http.client.HTTPConnection(host, port, timeout=timeout_s)
@@ -106,6 +119,8 @@ class Connection:
             return f"{self.server}: the host name is not known"
         if isinstance(error, ConnectionRefusedError):
             return f"{self.server} does not answer: nobody listens there; is 'catchment up' running?"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"{self.server} is not who it says it is: {error.verify_message}; see --ca-file"
         return f"{self.server} does not answer: {error or type(error).__name__}"
 
 

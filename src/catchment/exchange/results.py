@@ -20,15 +20,18 @@ from catchment.wire.messages import ResultAnswer, WorkResult
 GIVEN = (WorkState.DELIVERED, WorkState.ADMITTED, WorkState.REJECTED, WorkState.FAILED)
 
 
-def finish_work(store: Store, site: str, work_id: str, result: WorkResult) -> ResultAnswer:
+def finish_work(
+    store: Store, site: str, work_id: str, result: WorkResult, *, secured: bool = False
+) -> ResultAnswer:
     """Take a result. Sent twice it counts once; sent too late it is answered and counts for nothing.
 
     Raises:
         NotFound: the site has no such work.
+        Forbidden: the work needs a connection with mutual TLS.
         TransferError: the update that the result names has not arrived.
     """
     if result.status == "done" and result.update is not None:
-        transfer.keep_arrived(store, site, work_id, result.update)
+        transfer.keep_arrived(store, site, work_id, result.update, secured=secured)
 
     def step(tx: Transaction) -> ResultAnswer:
         work = tx.execute(
@@ -36,6 +39,7 @@ def finish_work(store: Store, site: str, work_id: str, result: WorkResult) -> Re
         ).first()
         if work is None:
             raise NotFound(f"site {site!r} has no work {work_id!r}")
+        transfer.require_secured(work, secured)
         if work.state in GIVEN:
             return ResultAnswer(accepted=True, reason="this result was given before")
         if work.state not in AT_SITE:

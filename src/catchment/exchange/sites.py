@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Row, func, select, update
+from sqlalchemy import ColumnElement, Row, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from catchment.errors import NotFound, Refused
@@ -32,8 +32,17 @@ SITES_TOPIC = "sites"
 """Signalled when a site comes or goes: rounds that wait for sites listen to it."""
 
 
-def register(store: Store, site: str, registration: Registration) -> Registered:
+def register(
+    store: Store, site: str, registration: Registration, certificate: str | None = None
+) -> Registered:
     """Take a site in, or welcome it back. Work that an earlier process of it held is offered again.
+
+    Args:
+        store: the store.
+        site: its name.
+        registration: what it says about itself.
+        certificate: client certificate (PEM) of the connection, which proves the name; None without mutual
+            TLS: then open work that needs it is lost.
 
     Raises:
         Refused: the agent speaks another version of the protocol.
@@ -48,6 +57,7 @@ def register(store: Store, site: str, registration: Registration) -> Registered:
         "session": storable(registration.session),
         "registration": registration.model_dump(mode="json"),
         "left_at": None,
+        "certificate": certificate,
     }
     insert = sqlite.insert if store.db.is_sqlite else postgresql.insert
 
@@ -60,6 +70,8 @@ def register(store: Store, site: str, registration: Registration) -> Registered:
             tx.execute(update(sites).where(mine).values(**stamped))
             if session != values["session"]:
                 _offer_again(tx, site)
+        if certificate is None:
+            lose_works(tx, [site], "the site is not connected with mutual TLS any more", only=works.c.secured)
         tx.notify(SITES_TOPIC)
 
     store.db.write(step)
@@ -87,9 +99,13 @@ def leave(store: Store, site: str) -> None:
     store.db.write(step)
 
 
-def lose_works(tx: Transaction, names: Collection[str], reason: str) -> None:
-    """Give up the open work of sites that are gone; the jobs hear of it."""
+def lose_works(
+    tx: Transaction, names: Collection[str], reason: str, *, only: ColumnElement[bool] | None = None
+) -> None:
+    """Give up the open work of sites that are gone, or `only` some of it; the jobs hear of it."""
     open_works = works.c.site.in_(names) & works.c.state.in_(AT_SITE)
+    if only is not None:
+        open_works &= only
     uids = tx.execute(select(works.c.job_uid).where(open_works).distinct()).scalars().all()
     tx.execute(
         update(works).where(open_works).values(state=WorkState.LOST, reason=reason, finished_at=tx.now)
@@ -97,8 +113,14 @@ def lose_works(tx: Transaction, names: Collection[str], reason: str) -> None:
     tx.notify(*(topic(uid) for uid in uids))
 
 
-async def poll(store: Store, site: str, request: PollRequest) -> PollAnswer:
+async def poll(store: Store, site: str, request: PollRequest, *, secured: bool = False) -> PollAnswer:
     """New work and cancellations, as soon as there are any; empty when the time is over.
+
+    Args:
+        store: the store.
+        site: its name.
+        request: what it holds and has room for.
+        secured: whether the connection is mutually authenticated; a session keeps to what it began with.
 
     Raises:
         NotFound: the site is not registered, or another process registered under its name since.
@@ -107,7 +129,7 @@ async def poll(store: Store, site: str, request: PollRequest) -> PollAnswer:
     look = answer_now
     while True:
         ticket = store.db.signals.ticket(site_topic(site))
-        answer = await asyncio.to_thread(look, store, site, request)
+        answer = await asyncio.to_thread(look, store, site, request, secured=secured)
         left = deadline - time.monotonic()
         if answer.work or answer.cancel or left <= 0:
             return answer
@@ -115,7 +137,7 @@ async def poll(store: Store, site: str, request: PollRequest) -> PollAnswer:
         look = _answer_if_any
 
 
-def answer_now(store: Store, site: str, request: PollRequest) -> PollAnswer:
+def answer_now(store: Store, site: str, request: PollRequest, *, secured: bool = False) -> PollAnswer:
     """What there is to say to a site now; counts as its sign of life. Handing out twice is harmless.
 
     Raises:
@@ -123,7 +145,7 @@ def answer_now(store: Store, site: str, request: PollRequest) -> PollAnswer:
     """
 
     def step(tx: Transaction) -> PollAnswer:
-        known = _with_session(tx, site, request.session)
+        known = _with_session(tx, site, request.session, secured=secured)
         if tx.now - known.last_seen > store.settings.site_lease_s:
             tx.notify(SITES_TOPIC)  # it is back: rounds that wait for sites should look again
         tx.execute(update(sites).where(sites.c.name == site).values(last_seen=tx.now))
@@ -134,21 +156,27 @@ def answer_now(store: Store, site: str, request: PollRequest) -> PollAnswer:
     return store.db.write(step)
 
 
-def _answer_if_any(store: Store, site: str, request: PollRequest) -> PollAnswer:
+def _answer_if_any(store: Store, site: str, request: PollRequest, *, secured: bool = False) -> PollAnswer:
     """`answer_now`, but without a write while there is nothing to say: on SQLite it would wake everybody."""
 
     def step(tx: Transaction) -> bool:
-        _with_session(tx, site, request.session)
+        _with_session(tx, site, request.session, secured=secured)
         return bool(_due(tx, site, request) or _cancellations(tx, site, request.holding))
 
-    return answer_now(store, site, request) if store.db.read(step) else PollAnswer()
+    return answer_now(store, site, request, secured=secured) if store.db.read(step) else PollAnswer()
 
 
-def _with_session(tx: Transaction, site: str, session: str) -> Row[Any]:
+def _with_session(tx: Transaction, site: str, session: str, *, secured: bool) -> Row[Any]:
     known = tx.execute(select(sites).where(sites.c.name == site)).first()
     if known is None or known.session != storable(session) or known.left_at is not None:
         raise NotFound(f"site {site!r} is not registered with this session; register again")
+    if secured != (known.certificate is not None):
+        raise NotFound(f"site {site!r} has registered {_how(not secured)}, this poll comes {_how(secured)}")
     return known
+
+
+def _how(secured: bool) -> str:
+    return "with mutual TLS" if secured else "without mutual TLS"
 
 
 def _due(tx: Transaction, site: str, request: PollRequest) -> list[Row[Any]]:
@@ -217,6 +245,7 @@ def list_sites(store: Store) -> list[dict[str, Any]]:
                 "name": row.name,
                 "address": row.address,
                 **{key: row.registration[key] for key in SHOWN},
+                "mutual_tls": row.certificate is not None,
                 "online": is_online(row, tx.now, lease_s),
                 "last_seen": rfc3339(row.last_seen),
                 "working": working.get(row.name, 0),

@@ -30,8 +30,14 @@ _receiving: set[str] = set()
 """Works whose bytes are being received in this process: two requests for one update must not mix."""
 
 
-def site_blob(store: Store, site: str, digest: str) -> tuple[Path, int]:
+def site_blob(store: Store, site: str, digest: str, *, secured: bool = False) -> tuple[Path, int]:
     """A local file with bytes that one of the site's own works refers to, and its size.
+
+    Args:
+        store: the store.
+        site: its name.
+        digest: the blob's.
+        secured: whether the connection is mutually authenticated; other works do not count without.
 
     Raises:
         Forbidden: no work of this site needs the blob.
@@ -39,9 +45,8 @@ def site_blob(store: Store, site: str, digest: str) -> tuple[Path, int]:
     """
 
     def step(tx: Transaction) -> bool:
-        orders = tx.execute(
-            select(works.c.order).where(works.c.site == site, works.c.state.in_(AT_SITE))
-        ).scalars()
+        mine = select(works.c.order).where(works.c.site == site, works.c.state.in_(AT_SITE))
+        orders = tx.execute(mine if secured else mine.where(~works.c.secured)).scalars()
         return any(digest in _digests(order) for order in orders)
 
     if not store.db.read(step):
@@ -55,13 +60,14 @@ def _digests(order: dict[str, Any]) -> set[str]:
     return {order["weights"]["digest"]} | ({scripts["archive"]["digest"]} if scripts else set())
 
 
-def upload_offset(store: Store, site: str, work_id: str) -> int:
+def upload_offset(store: Store, site: str, work_id: str, *, secured: bool = False) -> int:
     """How many bytes of a work's update are stored; all of them once it is complete.
 
     Raises:
         NotFound: the site has no such work.
+        Forbidden: the work needs mutual TLS.
     """
-    work = _own_work(store, site, work_id)
+    work = _own_work(store, site, work_id, secured)
     return int(work.update_bytes) if work.update else _stored(_staged(store, work_id))
 
 
@@ -74,6 +80,7 @@ async def receive(
     total: int,
     digest: str,
     chunks: AsyncIterator[bytes],
+    secured: bool = False,
 ) -> int:
     """Append bytes `start`.. of an update; once all `total` are there, check and keep it.
 
@@ -81,12 +88,13 @@ async def receive(
 
     Raises:
         NotFound: the site has no such work.
+        Forbidden: the work needs mutual TLS.
         Refused: nobody wants the work any more, or it is too large.
         OffsetMismatch: `start` does not continue what is stored.
         DigestMismatch: the whole differs from its announced digest; the upload begins anew.
         TransferError: more bytes than announced, or two requests at once.
     """
-    work = await asyncio.to_thread(_own_work, store, site, work_id)
+    work = await asyncio.to_thread(_own_work, store, site, work_id, secured)
     if work.update == digest:
         return total
     if work.state not in AT_SITE:
@@ -113,18 +121,19 @@ async def receive(
         _receiving.discard(work_id)
 
 
-def keep_arrived(store: Store, site: str, work_id: str, update: Blob) -> None:
+def keep_arrived(store: Store, site: str, work_id: str, update: Blob, *, secured: bool = False) -> None:
     """Keep an update whose last byte arrived when the process or the storage broke down.
 
     Raises:
         NotFound: the site has no such work.
+        Forbidden: the work needs a connection with mutual TLS.
         DigestMismatch: it differs from its announced digest; the upload begins anew.
         Refused: nobody wants it any more.
     """
     staged = _staged(store, work_id)
     if work_id in _receiving or not staged.exists() or _stored(staged) != update.size_bytes:
         return
-    work = _own_work(store, site, work_id)
+    work = _own_work(store, site, work_id, secured)
     if work.state in AT_SITE and work.update != update.digest:
         _keep(store, work_id, staged, update.digest, update.size_bytes)
 
@@ -192,13 +201,20 @@ def _keep(store: Store, work_id: str, staged: Path, digest: str, total: int) -> 
         raise Refused("the update is not wanted any more: its work was closed while it arrived")
 
 
-def _own_work(store: Store, site: str, work_id: str) -> Row[Any]:
+def _own_work(store: Store, site: str, work_id: str, secured: bool) -> Row[Any]:
     work = store.db.read(
         lambda tx: tx.execute(select(works).where(works.c.id == work_id, works.c.site == site)).first()
     )
     if work is None:
         raise NotFound(f"site {site!r} has no work {work_id!r}")
+    require_secured(work, secured)
     return work
+
+
+def require_secured(work: Row[Any], secured: bool) -> None:
+    """Refuse a connection without mutual TLS for a work that needs it. Raises Forbidden."""
+    if work.secured and not secured:
+        raise Forbidden(f"work {work.id!r} belongs to a job with ssl; it needs a connection with mutual TLS")
 
 
 def _staged(store: Store, work_id: str) -> Path:

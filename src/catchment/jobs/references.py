@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catchment.errors import InvalidField, PathRefused
+from catchment.jobs import ssl_folder
 from catchment.jobs.spec import Job
 from catchment.models.initial import SUFFIXES
 from catchment.store import Store
@@ -23,6 +24,8 @@ def check(store: Store, namespace: str, job: Job, *, known_checkpoints: tuple[st
         _check_model(store, namespace, job.model_path)
     if job.scripts is not None:
         _check_scripts(store, namespace, job.scripts.path, job.scripts.config_file)
+    if job.ssl is not None:
+        ssl_folder.trusted_roots(store, namespace, job.ssl)
 
 
 def _check_output(store: Store, namespace: str, path: str) -> None:

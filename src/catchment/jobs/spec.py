@@ -321,7 +321,7 @@ def _check_quorum(job: Job) -> None:
 
 def _check_supported(job: Job) -> None:
     """Refuse what is well formed but arrives with a later version."""
-    for field in ("secure_algorithm", "optimizer", "loss", "strategy", "compression", "extenders", "ssl"):
+    for field in ("secure_algorithm", "optimizer", "loss", "strategy", "compression", "extenders"):
         if getattr(job, field) is not None:
             raise NotSupportedYet(field)
     if job.register_ is not None:

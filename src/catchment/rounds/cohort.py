@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +21,18 @@ class Candidate:
     name: str
     online: bool
     registration: Registration
+    certificate: str | None = None
+    """Client certificate (PEM) of its session; None: not connected with mutual TLS."""
 
 
-def misfit(job: Job, candidate: Candidate) -> str:
-    """Why a site cannot take part in a job; empty when it can."""
+def misfit(job: Job, candidate: Candidate, trusted_roots: str | None = None) -> str:
+    """Why a site cannot take part in a job; empty when it can.
+
+    Args:
+        job: the job.
+        candidate: the site.
+        trusted_roots: of a job with `ssl`, the authorities (PEM) that may vouch for a site.
+    """
     site = candidate.registration
     if not candidate.online:
         return "is not connected"
@@ -35,7 +44,19 @@ def misfit(job: Job, candidate: Candidate) -> str:
         return f"has no entry {job.task_entry!r}"
     if job.scripts is not None and site.allow_scripts == "never":
         return "runs no sent scripts"
-    return _resource_misfit(job, site)
+    return _tls_misfit(job, candidate, trusted_roots or "") or _resource_misfit(job, site)
+
+
+def _tls_misfit(job: Job, candidate: Candidate, trusted_roots: str) -> str:
+    if job.ssl is None:
+        return ""
+    if candidate.certificate is None:
+        return "is not connected with mutual TLS"
+    from catchment.tls.trust import vouches_for  # only jobs with `ssl` pay for loading it
+
+    if not vouches_for(trusted_roots, candidate.certificate, time.time()):
+        return "has a certificate that the job's trusted.pem does not vouch for"
+    return ""
 
 
 def _resource_misfit(job: Job, site: Registration) -> str:

@@ -41,7 +41,9 @@ def publish_evaluation(
     """Offer the evaluation of a round's new weights to those of the invited that are there; how many."""
     job = rows.spec_of(job_row)
     cohort = [
-        site.name for site in journal.candidates(store, tx) if site.name in invited and not misfit(job, site)
+        site.name
+        for site in journal.candidates(store, tx)
+        if site.name in invited and not misfit(job, site, job_row.trusted_roots)
     ]
     deadline = tx.now + min(store.settings.evaluation_timeout_s, job.hyper_parameters.round_timeout)
     journal.publish_works(

@@ -148,6 +148,7 @@ def publish_works(
                 "order": order,
                 "deadline": deadline,
                 "created_at": tx.now,
+                "secured": job.ssl is not None,
             }
         )
     if values:
@@ -171,7 +172,12 @@ def candidates(store: Store, tx: Transaction) -> list[Candidate]:
     """All registered sites."""
     lease_s = store.settings.site_lease_s
     return [
-        Candidate(row.name, is_online(row, tx.now, lease_s), Registration.model_validate_json(_json(row)))
+        Candidate(
+            row.name,
+            is_online(row, tx.now, lease_s),
+            Registration.model_validate_json(_json(row)),
+            row.certificate,
+        )
         for row in tx.execute(select(sites).order_by(sites.c.name))
     ]
 

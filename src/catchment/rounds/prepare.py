@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from catchment.errors import InvalidField, NotFound
-from catchment.jobs import purge, rows
+from catchment.jobs import purge, rows, ssl_folder
 from catchment.jobs.spec import Job, ScriptsConfig
 from catchment.models.initial import import_weights
 from catchment.rounds.claim import Claim, held
@@ -25,13 +25,15 @@ def prepare_run(store: Store, claim: Claim) -> str:
     """Make sure that the run has initial weights and the start its scripts; the weights' digest.
 
     Raises:
-        InvalidField: the model file or the scripts cannot be used; names the job's field.
+        InvalidField: the model file, the scripts or the `ssl` folder cannot be used; names the job's field.
         BadTensors: the model file holds no usable tensors.
         JobStopped, LeaseLost: as `held`.
     """
     row = store.db.read(lambda tx: held(tx, claim, lock=False))
     job = rows.spec_of(row)
-    values: dict[str, Any] = {"sent_scripts": None}
+    values: dict[str, Any] = {"sent_scripts": None, "trusted_roots": None}
+    if job.ssl is not None:
+        values["trusted_roots"] = ssl_folder.trusted_roots(store, claim.namespace, job.ssl)
     if job.scripts is not None:
         values["sent_scripts"] = pack_scripts(store, claim.namespace, job.scripts).model_dump()
     digest: str | None = row.initial_weights

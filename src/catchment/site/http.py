@@ -8,9 +8,12 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from catchment.errors import SetupError, Unreachable
+from catchment.tls.contexts import client_context
+from catchment.tls.reloading import ReloadingContext
 
 CHUNK = 1024 * 1024
 _CONNECT_S = 10.0
@@ -25,12 +28,12 @@ class Endpoint:
     Attributes:
         url: http(s)://host[:port][/prefix]
         token: bearer token; never shown by repr.
-        tls: context for https; `tls_context` makes one.
+        tls: context for https, `tls_context` makes one; or one that follows its files.
     """
 
     url: str
     token: str = field(default="", repr=False)
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | ReloadingContext | None = None
 
     def parts(self) -> SplitResult:
         """The address, taken apart.
@@ -47,6 +50,10 @@ class Endpoint:
             raise SetupError(f"{self.url!r} is no address of a server: http(s)://host:port is expected")
         return parts
 
+    def context(self) -> ssl.SSLContext | None:
+        """The TLS context of a connection that is opened now; None for the system's roots."""
+        return self.tls.current() if isinstance(self.tls, ReloadingContext) else self.tls
+
 
 def tls_context(
     ca_file: str | None = None, certificate: str | None = None, key: str | None = None
@@ -56,13 +63,8 @@ def tls_context(
     Raises:
         SetupError: a file cannot be read, or is no certificate.
     """
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-        if certificate:
-            context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as error:
-        raise SetupError(f"cannot use the certificates in {ca_file or certificate}: {error}") from error
-    return context
+    paths = (Path(name) if name else None for name in (ca_file, certificate, key))
+    return client_context(*paths)
 
 
 class Connection:
@@ -76,6 +78,7 @@ class Connection:
         self._secure = parts.scheme == "https"
         self._prefix = parts.path.rstrip("/")
         self._http: http.client.HTTPConnection | None = None
+        self._context: ssl.SSLContext | None = None
         self.aborted = False
 
     def request(
@@ -124,17 +127,22 @@ class Connection:
             connection.endheaders()
             for part in _parts(body):
                 connection.send(part)
-        except (BrokenPipeError, ConnectionResetError):
-            # A server that has seen enough may answer before the body is over, and close.
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+            # A server that has seen enough may answer before the body is over, and close; one that does not
+            # like our certificate has sent an alert by now, which says why.
             return connection.getresponse()
         return connection.getresponse()
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
+        context = self._endpoint.context()
+        if context is not self._context:
+            self.close()  # the certificates were renewed: show and expect the new ones
+            self._context = context
         # http.client drops its socket after an answer with "Connection: close"; proxies like to send one.
         if self._http is None or self._http.sock is None:
             if self._secure:
                 self._http = http.client.HTTPSConnection(
-                    self._host, self._port, timeout=_CONNECT_S, context=self._endpoint.tls or tls_context()
+                    self._host, self._port, timeout=_CONNECT_S, context=context or tls_context()
                 )
             else:
                 self._http = http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_S)

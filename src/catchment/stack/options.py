@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
+
+from catchment.hosts import is_loopback
 
 MAX_SITES = 100
 FIRST_LABEL_PORT = 55051
@@ -22,6 +23,8 @@ class StackOptions:
     sqlite: bool = False
     database_url: str = ""
     storage_url: str = ""
+    tls: Path | None = None
+    insecure_http: bool = False
 
     @property
     def loopback(self) -> bool:
@@ -31,28 +34,27 @@ class StackOptions:
     @property
     def api_url(self) -> str:
         """The API's address as other machines see it."""
-        return f"http://{_in_url(self.host)}:{self.api_port}"
+        return f"{self._scheme}://{_in_url(self.host)}:{self.api_port}"
 
     @property
     def local_api_url(self) -> str:
         """The API's address for processes of this machine."""
         anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
-        return f"http://{_in_url(anywhere.get(self.host, self.host))}:{self.api_port}"
+        return f"{self._scheme}://{_in_url(anywhere.get(self.host, self.host))}:{self.api_port}"
+
+    @property
+    def ca_file(self) -> Path | None:
+        """What the API's certificate is checked against; None without TLS."""
+        return self.tls / "ca.pem" if self.tls else None
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self.tls else "http"
 
     @property
     def prefect_url(self) -> str:
         """The Prefect server's address; it listens on loopback, whatever the API does."""
         return f"http://127.0.0.1:{self.prefect_port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own; a host name other than localhost is taken for another's."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def site_name(index: int) -> str:

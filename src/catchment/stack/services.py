@@ -13,6 +13,7 @@ from catchment.stack import environment
 from catchment.stack.options import StackOptions, site_label, site_name
 from catchment.stack.postgres import EmbeddedPostgres
 from catchment.stack.service import Probe, Service
+from catchment.stack.tls import api_tls, site_tls
 
 RUNNER_READY = "runner ready"
 PROBE_TIMEOUT_S = 3.0
@@ -52,11 +53,14 @@ def api_service(options: StackOptions, project: Path, database_url: str) -> Serv
     """The REST API with the sites' exchange."""
     return Service(
         name="api",
-        argv=[sys.executable, "-m", "api", "--host", options.host, "--port", str(options.api_port)],
+        argv=[
+            *(sys.executable, "-m", "api", "--host", options.host, "--port", str(options.api_port)),
+            *api_tls(options),
+        ],
         environment=environment.for_coordinator(options, project, database_url),
         folder=project,
         log=options.home / "logs" / "api.log",
-        ready=_answers(options.local_api_url, "/readyz"),
+        ready=_answers(options.local_api_url, "/readyz", options.ca_file),
         stop_timeout_s=3.0,
     )
 
@@ -82,26 +86,32 @@ def site_service(options: StackOptions, index: int, *, site_token: Path | None, 
     command = ["-m", "catchment.cli", "site", "start", "--name", name, "--server", options.local_api_url]
     places = ["--home", home, "--datasets", home / "datasets.json", "--entries", home / "entries"]
     policy = ["--address", site_label(index), "--allow-scripts", "always", "--max-task-parallelism", "2"]
-    authority = ["--token-file", site_token] if site_token else []
+    authority = [*(["--token-file", site_token] if site_token else []), *site_tls(options, name)]
     return Service(
         name=name,
         argv=[sys.executable, *command, *map(str, [*places, *policy, *authority])],
         environment=environment.for_site(),
         folder=home,
         log=options.home / "logs" / f"{name}.log",
-        ready=_is_online(options.local_api_url, token, name),
+        ready=_is_online(options, token, name),
         stop_timeout_s=4.0,
     )
 
 
-def _answers(server: str, path: str) -> Probe:
+def _answers(server: str, path: str, ca_file: Path | None = None) -> Probe:
     """Whether GET is answered 200; plain http.client, since a server on its way up may answer anything."""
     import http.client
 
+    from catchment.tls.contexts import client_context
+
     parts = urlsplit(server)
+    host, port = parts.hostname or "", parts.port
 
     def probe() -> bool:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PROBE_TIMEOUT_S)
+        connection = http.client.HTTPConnection(host, port, timeout=PROBE_TIMEOUT_S)
+        if parts.scheme == "https":
+            context = client_context(ca_file)
+            connection = http.client.HTTPSConnection(host, port, timeout=PROBE_TIMEOUT_S, context=context)
         try:
             connection.request("GET", path)
             return connection.getresponse().status == 200
@@ -113,10 +123,16 @@ def _answers(server: str, path: str) -> Probe:
     return probe
 
 
-def _is_online(server: str, token: str | None, name: str) -> Probe:
+def _is_online(options: StackOptions, token: str | None, name: str) -> Probe:
     def probe() -> bool:
         try:
-            with Client(server, token, timeout_s=PROBE_TIMEOUT_S) as client:
+            with Client(
+                options.local_api_url,
+                token,
+                timeout_s=PROBE_TIMEOUT_S,
+                ca_file=options.ca_file,
+                insecure_http=options.insecure_http,
+            ) as client:
                 return any(site.name == name and site.online for site in client.list_sites())
         except CatchmentError:
             return False

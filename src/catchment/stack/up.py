@@ -35,19 +35,21 @@ from catchment.stack.services import (
     runner_service,
     site_service,
 )
+from catchment.stack.tls import check_transport, prepare_certificates
 
 READY_TIMEOUT_S = 180.0
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_up(options: StackOptions, *, say: Say, announce: Callable[[str], None]) -> None:
-    """Start everything, announce `ready http://...`, and stop everything when a signal asks for it.
+    """Start everything, announce `ready http(s)://...`, and stop everything when a signal asks for it.
 
     Call it from the main thread: signals arrive there.
 
     Raises:
         SetupError: something cannot start; what had been started is stopped again.
     """
+    check_transport(options)
     options = replace(options, home=make_home(options.home))
     project = find_project(Path.cwd())
     with locked(options.home):
@@ -150,6 +152,7 @@ class _Stack:
         settings = Settings(home=self._options.home, database_url=database_url)
         await asyncio.to_thread(migrate, settings)
         await asyncio.to_thread(prepare_sites, self._options, self._say)
+        await asyncio.to_thread(prepare_certificates, self._options)
         if self._options.loopback:
             return {}, None
         return await asyncio.to_thread(self._make_tokens, settings)
@@ -181,6 +184,8 @@ class _Stack:
         options = self._options
         self._say(f"Prefect UI: {options.prefect_url}")
         self._say(f"logs: {options.home / 'logs'}")
+        if options.ca_file is not None:
+            self._say(f"HTTPS: commands need --ca-file {options.ca_file} (or CATCHMENT_CA_FILE)")
         if options.loopback:
             self._say("no token is needed: the API answers this machine only")
         else:

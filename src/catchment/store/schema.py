@@ -61,6 +61,8 @@ jobs = Table(
     Column("run_folders", JSON, nullable=False, default=list),
     # The scripts that the current start sends to the sites, as a wire SentScripts.
     Column("sent_scripts", JSON),
+    # The trusted roots (PEM) of the job's `ssl`, as they were when the current start was prepared.
+    Column("trusted_roots", Text),
     Column("starts", Integer, nullable=False, default=0),
     Column("resumes", Integer, nullable=False, default=0),
     Column("stop_requested", Boolean, nullable=False, default=False),
@@ -129,6 +131,8 @@ works = Table(
     Column("parameters", JSON),
     Column("log_tail", Text, nullable=False, default=""),
     Column("seconds", Double, nullable=False, default=0.0),
+    # Of a job with `ssl`: all that has to do with it goes over connections with mutual TLS only.
+    Column("secured", Boolean, nullable=False, default=False),
     UniqueConstraint("job_uid", "run", "round", "attempt", "kind", "site"),
     Index(None, "site", "state"),
 )
@@ -143,6 +147,8 @@ sites = Table(
     Column("registered_at", Double, nullable=False),
     Column("last_seen", Double, nullable=False),
     Column("left_at", Double),
+    # The client certificate (PEM) that the site registered with; none: not mutually authenticated.
+    Column("certificate", Text),
 )
 
 checkpoints = Table(

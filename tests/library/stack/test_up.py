@@ -192,7 +192,36 @@ def test_with_a_database_of_ones_own_no_postgres_is_started(up: Callable[..., Up
 def test_without_a_token_nobody_else_may_reach_it(up: Callable[..., Up]) -> None:
     running = up("--host", "0.0.0.0")
     assert running.ended() == (1, "")
+    assert "without TLS tokens and models travel in plain text: give --tls DIR" in running.said()
+    running = up("--host", "0.0.0.0", "--insecure-http")
+    assert running.ended() == (1, "")
     assert "catchment token create --role admin --home" in running.said()
+
+
+def test_a_folder_without_certificates_is_refused_before_anything_starts(
+    up: Callable[..., Up], tmp_path: Path
+) -> None:
+    running = up("--tls", str(tmp_path / "tls"))
+    assert running.ended() == (1, "")
+    assert f"has no ca.pem; 'catchment tls init --dir {tmp_path / 'tls'}' makes one" in running.said()
+    assert not running.home.exists()
+
+
+def test_processes_are_given_their_certificates(tmp_path: Path) -> None:
+    from catchment.stack import tls
+    from catchment.stack.options import StackOptions
+    from tests.certificates import authority
+
+    made = authority(tmp_path / "tls", "site-1")
+    kept = made.site("site-1").certificate.read_bytes()
+    options = StackOptions(home=tmp_path, tls=tmp_path / "tls", sites=2)
+    tls.check_transport(options)
+    tls.prepare_certificates(options)
+    assert made.site("site-1").certificate.read_bytes() == kept
+    assert options.local_api_url == "https://127.0.0.1:8080"
+    for words in (tls.api_tls(options), tls.site_tls(options, "site-1"), tls.site_tls(options, "site-2")):
+        assert len(words) == 6
+        assert all(Path(path).is_file() for path in words[1::2])
 
 
 def test_sites_need_what_they_are_given(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("initial_weights", sa.String(length=71), nullable=True),
         sa.Column("run_folders", sa.JSON(), nullable=False),
         sa.Column("sent_scripts", sa.JSON(), nullable=True),
+        sa.Column("trusted_roots", sa.Text(), nullable=True),
         sa.Column("starts", sa.Integer(), nullable=False),
         sa.Column("resumes", sa.Integer(), nullable=False),
         sa.Column("stop_requested", sa.Boolean(), nullable=False),
@@ -103,6 +104,7 @@ def upgrade() -> None:
         sa.Column("registered_at", sa.Double(), nullable=False),
         sa.Column("last_seen", sa.Double(), nullable=False),
         sa.Column("left_at", sa.Double(), nullable=True),
+        sa.Column("certificate", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_sites")),
     )
     op.create_table(
@@ -139,6 +141,7 @@ def upgrade() -> None:
         sa.Column("parameters", sa.JSON(), nullable=True),
         sa.Column("log_tail", sa.Text(), nullable=False),
         sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("secured", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_works")),
         sa.UniqueConstraint(
             "job_uid",

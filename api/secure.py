@@ -1,0 +1,231 @@
+"""The API behind TLS: aiohttp's HTTP/1.1 server around the ASGI application, in this process.
+
+Granian verifies client certificates, but its ASGI scope does not tell which one a connection has (2.8), and
+it cannot read renewed files without a restart. Here each request carries its connection's certificate as
+`state["peer"]`, a `catchment.tls.peer.Peer` or None, and the context follows its files (docs/adr/0020).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import unquote
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError
+from multidict import CIMultiDict
+from starlette.types import ASGIApp, Message, Scope
+
+from catchment.tls.peer import Peer, peer_of
+
+log = logging.getLogger(__name__)
+HANDSHAKE_S = 15.0
+IDLE_S = 300.0
+"""A kept connection without a request is closed after so long."""
+READ_BYTES = 1 << 20
+WRITE_BYTES = 1 << 20
+"""How much may be waiting in memory for one connection, either way."""
+BODILESS = (204, 304)
+
+
+class SecureServer:
+    """Serves an ASGI application over TLS; used by one event loop.
+
+    The application's lifespan is its caller's affair.
+    """
+
+    def __init__(self, app: ASGIApp, context: ssl.SSLContext) -> None:
+        self._app = app
+        self._context = context
+        self._listening: asyncio.Server | None = None
+        self._http: _Http | None = None
+
+    async def start(self, host: str, port: int, *, backlog: int = 1024) -> None:
+        """Listen. Raises OSError when the address cannot be had."""
+        loop = asyncio.get_running_loop()
+        http = self._http = _Http(self._answer, logger=log, access_log=None)
+
+        def connection() -> _Handshake:
+            return _Handshake(
+                loop, http(), self._context, None, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
+            )
+
+        self._listening = await loop.create_server(connection, host, port, backlog=backlog)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more connections; requests that run may end within `grace_s`."""
+        if self._listening is None or self._http is None:
+            return
+        self._listening.close()
+        self._http.pre_shutdown()
+        await self._http.shutdown(grace_s)
+        await self._listening.wait_closed()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)  # noqa: S101 - made below
+        exchange = connection.exchange = _Exchange(request, connection)
+        await self._app(_scope(request, connection), exchange.receive, exchange.send)
+        return exchange.answer()
+
+
+class _Handshake(SSLProtocol):
+    """What `create_server(ssl=...)` makes, but a client that is turned away hears why, and the log says so.
+
+    asyncio (seen on 3.11) closes a connection whose handshake failed before the alert is sent.
+    """
+
+    def _fatal_error(self, exc: BaseException, message: str = "TLS failed") -> None:
+        if isinstance(exc, ssl.SSLError) and self._transport is not None:
+            self._process_outgoing()
+            client = self._transport.get_extra_info("peername")
+            log.info("a TLS connection failed client=%s why=%r", client[0] if client else "?", str(exc))
+        super()._fatal_error(exc, message)
+
+
+class _Http(web.Server):
+    """Makes connections of our kind."""
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(
+            self,
+            loop=self._loop,
+            keepalive_timeout=IDLE_S,
+            read_bufsize=READ_BYTES,
+            auto_decompress=False,
+            **self._kwargs,
+        )
+
+
+class _Connection(RequestHandler):
+    """One connection: who is at its other end, and whether they are still there."""
+
+    __slots__ = ("exchange", "lost", "peer")
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.lost = asyncio.Event()
+        self.peer: Peer | None = None
+        self.exchange: _Exchange | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is over."""
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP
+        transport.set_write_buffer_limits(high=WRITE_BYTES)
+        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        if shown is not None:
+            try:
+                self.peer = peer_of(shown)
+            except ValueError as error:
+                log.warning("a verified client certificate cannot be read why=%r", str(error))
+                self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client has gone; what it sent before still counts."""
+        self.lost.set()
+        if self.exchange is not None:
+            self.exchange.rescue()
+        super().connection_lost(exc)
+
+
+def _scope(request: web.BaseRequest, connection: _Connection) -> Scope:
+    path, _, query = request.raw_path.partition("?")
+    raw = path.encode("utf-8", "surrogateescape")
+    client, server = connection.peername, connection.sockname
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": f"{request.version.major}.{request.version.minor}",
+        "method": request.method,
+        "scheme": "https",
+        "path": unquote(path),
+        "raw_path": raw,
+        "query_string": query.encode("utf-8", "surrogateescape"),
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.raw_headers],
+        "client": tuple(client[:2]) if client else None,
+        "server": tuple(server[:2]) if server else None,
+        "state": {"peer": connection.peer},
+        "extensions": {},
+    }
+
+
+class _Exchange:
+    """One request and its answer, as ASGI's two functions."""
+
+    def __init__(self, request: web.BaseRequest, connection: _Connection) -> None:
+        self._request = request
+        self._lost = connection.lost
+        self._answer: web.StreamResponse | None = None
+        self._bodiless = False
+        self._begun = False
+        self._read = False
+        self._rescued = b""
+
+    async def receive(self) -> Message:
+        """The next part of the body; after the last one, the news that the client has gone."""
+        if self._read:
+            await self._lost.wait()
+            return {"type": "http.disconnect"}
+        try:
+            await self._invite()
+            data = await self._request.content.readany()
+        except (OSError, RequestPayloadError):
+            rest, self._rescued = self._rescued, b""
+            if rest:
+                return {"type": "http.request", "body": rest, "more_body": True}
+            return {"type": "http.disconnect"}
+        self._read = self._request.content.at_eof()
+        return {"type": "http.request", "body": data, "more_body": not self._read}
+
+    def rescue(self) -> None:
+        """Keep what has arrived of the body, before aiohttp gives it up with the connection."""
+        content = self._request.content
+        if content.exception() is None and content.total_bytes and not content.at_eof():
+            with suppress(RuntimeError):  # somebody waits for more: then there is nothing to keep
+                self._rescued = content.read_nowait()
+
+    async def _invite(self) -> None:
+        """Tell a client that waits for it that its body is wanted."""
+        if self._begun:
+            return
+        self._begun = True
+        if self._request.headers.get("Expect", "").lower() == "100-continue":
+            await self._request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._request.writer.output_size = 0
+
+    async def send(self, message: Message) -> None:
+        """Send the head, or a part of the body; nothing to a client that has gone."""
+        if message["type"] == "http.response.start":
+            self._answer = web.StreamResponse(status=message["status"], headers=_headers(message))
+            self._bodiless = self._request.method == "HEAD" or message["status"] in BODILESS
+            return
+        answer = self.answer()
+        if self._lost.is_set():
+            return
+        body = b"" if self._bodiless else message.get("body", b"")
+        try:
+            await answer.prepare(self._request)
+            if message.get("more_body", False):
+                await answer.write(body)
+            else:
+                await answer.write_eof(body)
+        except ConnectionError:
+            log.debug("a client went away in the middle of its answer")
+
+    def answer(self) -> web.StreamResponse:
+        """The answer that was begun. Raises RuntimeError when there is none."""
+        if self._answer is None:
+            raise RuntimeError("the application did not answer")
+        return self._answer
+
+
+def _headers(message: Mapping[str, Any]) -> CIMultiDict[str]:
+    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+    return CIMultiDict([("Server", "catchment"), *pairs])
