@@ -57,12 +57,12 @@ MIXED = [(7, 1e-8), (11, 1e8), (1, -1e8), (1000, 3.3333333), (3, -1e-3), (999_99
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_arrival_order_changes_no_bit(store: Any, arrival: list[int], seed: int) -> None:
     random = np.random.default_rng(seed)
-    weights = put(store, w=random.normal(size=50).astype(np.float32), n=np.array(0))
+    weights = put(store, w=random.normal(size=50), n=np.array(0))
     works = [
         SimpleNamespace(
             site=f"site-{index}",
             num_samples=num_samples,
-            update=put(store, w=(random.normal(size=50) * scale).astype(np.float32), n=np.array(index)),
+            update=put(store, w=random.normal(size=50) * scale, n=np.array(index)),
         )
         for index, (num_samples, scale) in enumerate(MIXED)
     ]

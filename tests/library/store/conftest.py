@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from catchment.settings import Settings
@@ -80,6 +81,8 @@ def open_storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cal
     opened: list[Store] = []
 
     def make() -> Store:
+        # fsspec keeps one file system for equal settings; another process has another.
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
         settings = Settings(
             home=tmp_path / "home",
             database_url=f"sqlite:///{tmp_path / 'unused.db'}",
