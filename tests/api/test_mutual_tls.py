@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import secrets
 import shutil
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from catchment.site.http import Endpoint
 from catchment.store import Store, open_store
 from catchment.store.schema import sites, works
 from catchment.tls.authority import Authority, Pair
-from catchment.tls.contexts import client_context, reloading_client_context
+from catchment.tls.contexts import reloading_client_context
 from catchment.wire.messages import Blob, PollRequest, Registration, WorkResult
 from tests.api.orders import REGISTRATION, digest_of, offer_work
 from tests.api.serving import ApiProcess, api_process
@@ -285,123 +283,17 @@ def test_sigterm_answers_open_polls_and_ends_soon(home: Path, tmp_path: Path) ->
             target=lambda: answered.append(exchange.poll(POLL.model_copy(update={"wait_s": 30})))
         )
         polling.start()
-        wait_until(lambda: _established(running) >= 1, timeout_s=10, what="the poll to be open")
+        wait_until(lambda: _has_polled(home, "site-1"), timeout_s=10, what="the poll to be open")
         code, seconds = running.terminate(10)
         polling.join(5)
     assert (code, len(answered)) == (0, 1)
     assert seconds < 5
 
 
-def _established(running: ApiProcess) -> int:
-    port = f":{port_of(running):04X}"
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    return sum(1 for line in lines if line.split()[1].endswith(port) and line.split()[3] == "01")
-
-
-def test_large_bodies_pass_through_without_filling_memory(
-    running: ApiProcess, store: Store, connect: Connect, tls: Authority, site: str
-) -> None:
-    data = os.urandom(MIB) * 96
-    offer_work(store, site, site, data, secured=True)
-    with connect(site, tls.site(site)) as exchange:
-        exchange.register(HELLO)
-        (order,) = exchange.poll(POLL).work
-        before = running.rss_mib()
-        assert sum(len(piece) for piece in exchange.read_blob(order.weights, 0)) == len(data)
-        blob = Blob(digest=order.weights.digest, size_bytes=len(data))
-        half = len(data) // 2
-        exchange.put_update(site, blob, memoryview(data)[:half], 0)
-        assert exchange.put_update(site, blob, memoryview(data)[half:], half) == len(data)
-    assert running.rss_mib() - before < 48
-
-
-def test_what_arrived_before_a_connection_broke_is_kept(
-    running: ApiProcess, store: Store, connect: Connect, tls: Authority, site: str
-) -> None:
-    data = os.urandom(8 * MIB)
-    offer_work(store, site, site, b"weights")
-    broken = http.client.HTTPSConnection(
-        "127.0.0.1", port_of(running), timeout=20, context=client_context(tls.ca.certificate)
-    )
-    broken.putrequest("PUT", f"/exchange/v1/sites/{site}/work/{site}/update")
-    broken.putheader("Content-Length", str(len(data)))
-    broken.putheader("Content-Range", f"bytes 0-{len(data) - 1}/{len(data)}")
-    broken.putheader("Update-Digest", digest_of(data))
-    broken.endheaders()
-    broken.send(data[: 5 * MIB])
-    broken.close()
-    with connect(site) as exchange:
-        wait_until(lambda: exchange.update_offset(site) >= 4 * MIB, timeout_s=20, what="what had arrived")
-
-
-def test_a_refused_chunk_hears_why_and_keeps_its_connection(
-    running: ApiProcess, store: Store, tls: Authority, site: str
-) -> None:
-    offer_work(store, site, site, b"weights")
-    part = bytes(8 * MIB)
-    headers = {
-        "Content-Range": f"bytes {MIB}-{MIB + len(part) - 1}/{64 * MIB}",
-        "Update-Digest": digest_of(b"any"),
-    }
-    connection = http.client.HTTPSConnection(
-        "127.0.0.1", port_of(running), timeout=30, context=client_context(tls.ca.certificate)
-    )
+def _has_polled(home: Path, site: str) -> bool:
+    store = open_store(Settings(home=home))
     try:
-        for _ in range(3):
-            connection.request(
-                "PUT", f"/exchange/v1/sites/{site}/work/{site}/update", body=part, headers=headers
-            )
-            answer = connection.getresponse()
-            answer.read()
-            assert (answer.status, answer.getheader("Upload-Offset")) == (409, "0")
-            assert not answer.will_close
+        row = store.db.read(lambda tx: tx.execute(select(sites).where(sites.c.name == site)).one())
     finally:
-        connection.close()
-
-
-def test_http_is_as_without_tls(running: ApiProcess, store: Store, tls: Authority, site: str) -> None:
-    """HEAD, conditional and ranged GET, a body that waits to be invited."""
-    digest = offer_work(store, site, site, b"0123456789")
-    connection = http.client.HTTPSConnection(
-        "127.0.0.1", port_of(running), timeout=20, context=client_context(tls.ca.certificate)
-    )
-    blob = f"/exchange/v1/sites/{site}/blobs/{digest}"
-
-    def ask(
-        method: str, path: str, body: bytes | None = None, **headers: str
-    ) -> tuple[int, bytes, str | None]:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body=body, headers=sent)
-        answer = connection.getresponse()
-        return answer.status, answer.read(), answer.getheader("Content-Length")
-
-    try:
-        assert ask("HEAD", blob) == (200, b"", "10")
-        assert ask("GET", blob, Range="bytes=2-4") == (206, b"234", "3")
-        assert ask("GET", blob, If_None_Match=f'"{digest}"')[:2] == (304, b"")
-        assert ask("GET", "/nowhere")[0] == 404
-        assert ask("GET", blob.replace("-", "%2D"))[:2] == (200, b"0123456789")
-        assert ask("POST", f"/exchange/v1/sites/{site}/register", b"{}", Expect="100-continue")[0] == 400
-        assert ask("DELETE", "/api/v1/namespaces/nowhere?x=%20")[0] in (200, 404)
-        assert ask("GET", "/api/v1/health") == (200, b'"OK"', "4")
-    finally:
-        connection.close()
-
-
-def test_many_connections_at_once_are_all_answered(running: ApiProcess, tls: Authority) -> None:
-    def ask(_: int) -> bool:
-        with Client(running.url, ca_file=tls.ca.certificate) as client:
-            return client.healthy()
-
-    with ThreadPoolExecutor(16) as threads:
-        assert all(threads.map(ask, range(64)))
-
-
-def test_what_cannot_be_used_is_refused_at_the_start(home: Path, tmp_path: Path) -> None:
-    tls, other = authority(tmp_path / "ours"), authority(tmp_path / "other")
-    tls.server.key.write_bytes(other.server.key.read_bytes())
-    with (
-        pytest.raises(AssertionError, match="cannot use the certificate and key"),
-        api_process(home, free_port(), tls=tls),
-    ):
-        pass
+        store.close()
+    return bool(row.last_seen > row.registered_at)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -10,7 +12,14 @@ from typing import Any
 from sqlalchemy import Row, insert
 from sqlalchemy.exc import IntegrityError
 
-from catchment.errors import AlreadyExists, InvalidField, WrongState
+from catchment.errors import (
+    AlreadyExists,
+    CatchmentError,
+    InvalidField,
+    NotFound,
+    Unreachable,
+    WrongState,
+)
 from catchment.jobs import namespaces, purge, queue, references, rows, views
 from catchment.jobs.spec import Job, parse_job
 from catchment.jobs.states import BUSY, JobState
@@ -18,6 +27,7 @@ from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs
 
+log = logging.getLogger(__name__)
 FINISHED_PROGRESS = 100
 """Only a run that has FINISHED shows it, also while the job waits in the queue to run again."""
 
@@ -134,19 +144,46 @@ def request_start(store: Store, namespace: str, job_id: str, *, fresh: bool = Fa
 
 
 def start_queued(store: Store) -> list[Start]:
-    """Start the jobs that have waited longest and for which there is a place now."""
+    """Start the jobs that have waited longest and for which there is a place now.
 
-    def step(tx: Transaction) -> list[Start]:
-        started = []
-        for row in queue.waiting(tx):
-            reason = queue.no_place(tx, store.settings, row.namespace)
-            if not reason:
-                started.append(begin_start(store, tx, row, fresh=row.queued_fresh))
-            elif reason != row.reason:
-                rows.change(tx, row.uid, reason=reason)
-        return started
+    A job that cannot begin, because its storage fails or its output leads astray, becomes FAILED with the
+    reason and keeps nobody else waiting.
+    """
+    started: list[Start] = []
+    for waiting in store.db.read(queue.waiting):
+        try:
+            start = store.db.write(lambda tx, uid=waiting.uid: _start_if_place(store, tx, uid))  # type: ignore[misc]
+        except Unreachable as error:
+            log.warning("job=%s/%s cannot begin yet: %s", waiting.namespace, waiting.id, error)
+            continue
+        except (CatchmentError, OSError) as error:
+            _fail_queued(store, waiting.uid, str(error))
+            continue
+        if start is not None:
+            started.append(start)
+    return started
 
-    return store.db.write(step)
+
+def _start_if_place(store: Store, tx: Transaction, uid: str) -> Start | None:
+    row = rows.by_uid(tx, uid, lock=True)
+    if row.state != JobState.QUEUED or row.queued_at is None:
+        return None
+    reason = queue.no_place(tx, store.settings, row.namespace)
+    if not reason:
+        return begin_start(store, tx, row, fresh=row.queued_fresh)
+    if reason != row.reason:
+        rows.change(tx, row.uid, reason=reason)
+    return None
+
+
+def _fail_queued(store: Store, uid: str, reason: str) -> None:
+    def step(tx: Transaction) -> None:
+        row = rows.by_uid(tx, uid, lock=True)
+        if row.state == JobState.QUEUED:
+            rows.end(tx, uid, JobState.FAILED, f"the job cannot begin: {reason}")
+
+    with contextlib.suppress(NotFound):  # it was deleted meanwhile
+        store.db.write(step)
 
 
 def begin_start(store: Store, tx: Transaction, row: Row[Any], *, fresh: bool = False) -> Start:

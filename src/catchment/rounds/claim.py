@@ -41,7 +41,7 @@ def claim_job(store: Store, namespace: str, job_id: str, *, flow_run_id: str, at
 
     Raises:
         NotFound: no such job.
-        JobStopped: the job is to stop.
+        JobStopped: the job is to stop, or was stopped before its first process came up.
         LeaseLost: another flow run drives it.
     """
     owner = f"{flow_run_id}:{attempt}"[:64]
@@ -51,6 +51,9 @@ def claim_job(store: Store, namespace: str, job_id: str, *, flow_run_id: str, at
         if row.stop_requested or row.state in (JobState.STOPPING, JobState.DELETING):
             raise JobStopped(f"job {job_id!r} is {row.state}")
         if row.state not in (JobState.STARTING, JobState.RUNNING):
+            if row.flow_run_id == flow_run_id and attempt == 1:
+                # Its start was ended before its process came up; only a retry of the run means it anew.
+                raise JobStopped(f"job {job_id!r} is {row.state} already")
             lifecycle.begin_start(store, tx, row)
             row = rows.by_uid(tx, row.uid)
         elif row.flow_run_id not in (None, flow_run_id):

@@ -38,6 +38,7 @@ def test_a_site_is_listed_with_what_it_said(store: Store) -> None:
     assert listed(store, "b") == {
         "name": "b",
         "address": "h:1",
+        "mutual_tls": False,
         "runtimes": ["pytorch"],
         "datasets": ["digits"],
         "entries": ["train"],

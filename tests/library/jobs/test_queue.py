@@ -127,3 +127,19 @@ def test_fresh_starts_over_and_is_refused_while_the_job_runs(store):
     over = lifecycle.request_start(store, "default", "a", fresh=True)
     assert over is not None
     assert over.run == 2
+
+
+def test_a_job_that_cannot_begin_fails_with_the_reason_and_keeps_nobody_waiting(store):
+    create(store, "default", "a", "b", "c", "d")
+    start(store, "default", "a", "b", "c", "d")
+    outside = store.settings.home / "elsewhere"
+    outside.mkdir()
+    (store.settings.home / "namespaces" / "default" / "out").symlink_to(outside)
+    for name in "ab":
+        finish(store, "default", name)
+    lifecycle.start_queued(store)
+    state, reason = status(store, "default", "c")
+    assert state == "FAILED"
+    assert "the job cannot begin" in reason
+    assert "symbolic link" in reason
+    assert status(store, "default", "d")[0] == "FAILED"

@@ -345,7 +345,6 @@ LATER: dict[str, list[Any]] = {
     "strategy": [{"name": "krum", "params": {"f": 1}}],
     "compression": [{"type": "topk", "params": {"ratio": 0.1}}],
     "extenders": [{"script_path": "x", "broadcast": "b", "aggregate": "a", "finish": "f", "entry": "e.py"}],
-    "ssl": ["certs"],
     "register": [{"name": "digits", "version": "v1"}, {"name": "digits"}],
     "model_id": ["some-model"],
 }

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from catchment.errors import JobStopped, LeaseLost, RoundFailed
-from catchment.jobs import lifecycle
+from catchment.jobs import lifecycle, rows
 from catchment.models.tensors import read_tensors
 from catchment.rounds import checkpoints, collect, commit, evaluation, prepare, run, select
 from catchment.rounds.claim import Claim, claim_job
@@ -260,3 +260,17 @@ def test_updates_of_a_committed_round_are_not_kept(store, make_site):
     blobs = [path for path in (store.settings.home / "blobs" / "sha256").rglob("*") if path.is_file()]
     # the initial weights, the last round's weights before and after it
     assert len(blobs) <= 3
+
+
+def test_a_process_that_comes_up_after_the_job_was_stopped_does_not_start_it_again(store):
+    lifecycle.create_job(store, "default", job())
+    start = lifecycle.request_start(store, "default", "j")
+    assert start is not None
+    lifecycle.launched(store, start.uid, "late")
+    store.db.write(lambda tx: rows.end(tx, start.uid, rows.JobState.STOPPED))
+    with pytest.raises(JobStopped, match="STOPPED already"):
+        claim_job(store, "default", "j", flow_run_id="late", attempt=1)
+    assert status(store)["state"] == "STOPPED"
+    # A person who retries that run in Prefect means it.
+    claim_job(store, "default", "j", flow_run_id="late", attempt=2)
+    assert status(store)["state"] == "RUNNING"
