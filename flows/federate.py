@@ -79,24 +79,39 @@ async def federated_round(claim: Claim, number: int) -> Any:
     """One round: select, publish, collect, aggregate and commit, evaluate and save where due.
 
     A committed round confirms each step without doing it again. The commit has published the next round
-    already, so the sites train while this round is evaluated and written down.
+    already, or, with a broadcast function, this does so at once: the sites train while this round is
+    evaluated and written down.
     """
     try:
-        await _trained(claim, number)
+        extended = await asyncio.to_thread(run.extender_steps, process_store(), claim)
+        await _trained(claim, number, extended)
+        if "broadcast" in extended:
+            await _broadcast_ahead(claim, number)
         evaluate, save = await asyncio.to_thread(run.steps_due, process_store(), claim, number)
         if evaluate:
             await rounds.evaluate_round(claim, number)
         if save:
             await rounds.save_checkpoint(claim, number)
+        if "finish" in extended:
+            await rounds.finish_round(claim, number)
         await artifacts.report_round(claim, number)
     except JobStopped as stopped:
         return Cancelled(message=str(stopped))
 
 
-async def _trained(claim: Claim, number: int) -> None:
+async def _broadcast_ahead(claim: Claim, number: int) -> None:
+    """What the commit itself does without a broadcast function: offer the evaluation and the next round."""
+    await rounds.broadcast(claim, number, "evaluate")
+    if await rounds.broadcast(claim, number + 1, "train"):
+        await rounds.publish_work(claim, number + 1)
+
+
+async def _trained(claim: Claim, number: int, extended: frozenset[str]) -> None:
     """Attempts until the round is committed; the library counts them and ends them."""
     for _ in range(MAX_ATTEMPTS + 1):
         await rounds.select_cohort(claim, number)
+        if "broadcast" in extended:
+            await rounds.broadcast(claim, number, "train")
         await rounds.publish_work(claim, number)
         collected = await rounds.collect_updates(claim, number)
         if collected.enough:

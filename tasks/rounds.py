@@ -13,10 +13,21 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from catchment.errors import CatchmentError, TransferError, Unreachable
-from catchment.rounds import checkpoints, collect, commit, evaluation, prepare, run, select
+from catchment.rounds import (
+    broadcasting,
+    checkpoints,
+    collect,
+    commit,
+    evaluation,
+    finishing,
+    prepare,
+    run,
+    select,
+)
 from catchment.rounds.checkpoints import Checkpoint
 from catchment.rounds.claim import Claim, claim_job
 from catchment.rounds.collect import Collected
+from catchment.wire.messages import WorkKind
 from tasks.store import process_store
 
 
@@ -55,6 +66,12 @@ async def select_cohort(claim: Claim, number: int) -> list[str]:
     return await asyncio.to_thread(select.select_cohort, process_store(), claim, number)
 
 
+@task(name="broadcast", task_run_name="broadcast to {kind} in round {number}", **RETRY)
+async def broadcast(claim: Claim, number: int, kind: WorkKind) -> bool:
+    """Call the job's broadcast function for a round's works; whether there are any to publish."""
+    return await asyncio.to_thread(broadcasting.broadcast, process_store(), claim, number, kind)
+
+
 @task(name="publish work", task_run_name="publish work of round {number}", **RETRY)
 async def publish_work(claim: Claim, number: int) -> int:
     """Offer the round's work to its cohort; how many sites."""
@@ -83,6 +100,12 @@ async def evaluate_round(claim: Claim, number: int) -> dict[str, Any] | None:
 async def save_checkpoint(claim: Claim, number: int) -> Checkpoint:
     """Save the new weights with their metrics in the namespace's folder."""
     return await asyncio.to_thread(checkpoints.save_checkpoint, process_store(), claim, number)
+
+
+@task(name="finish round", task_run_name="finish function of round {number}", **RETRY)
+async def finish_round(claim: Claim, number: int) -> list[str]:
+    """Call the job's finish function; the files that it made."""
+    return await asyncio.to_thread(finishing.finish_round, process_store(), claim, number)
 
 
 @task(name="finish run", task_run_name="finish run {claim.run}", **RETRY)

@@ -15,6 +15,7 @@ from api.transfer import BlobResponse, announced, drain, pieces
 from api.waiting import while_wanted
 from catchment.errors import CatchmentError
 from catchment.exchange import results, sites, transfer
+from catchment.store import Store
 from catchment.wire.messages import (
     Message,
     PollAnswer,
@@ -134,14 +135,28 @@ def fetch_blob(store: StoreDep, site: str, digest: str, secured: SecuredDep) -> 
 @face("exchange")
 def update_offset(store: StoreDep, site: str, work_id: str, secured: SecuredDep) -> Response:
     """How many bytes of the work's update are stored."""
-    offset = transfer.upload_offset(store, site, work_id, secured=secured)
+    return _offset(store, site, work_id, "update", secured)
+
+
+@router.head(
+    WORK + "/files",
+    response_class=Response,
+    responses={200: {"description": "How far the upload is.", "headers": OFFSET}, **problems(404)},
+)
+@face("exchange")
+def files_offset(store: StoreDep, site: str, work_id: str, secured: SecuredDep) -> Response:
+    """How many bytes of the archive of the script's files are stored."""
+    return _offset(store, site, work_id, "files", secured)
+
+
+def _offset(store: Store, site: str, work_id: str, part: transfer.Part, secured: bool) -> Response:
+    offset = transfer.upload_offset(store, site, work_id, part, secured=secured)
     return Response(headers={"Upload-Offset": str(offset), "Cache-Control": "no-store"})
 
 
-@router.put(
-    WORK + "/update",
-    status_code=204,
-    openapi_extra={
+CHUNK: dict[str, Any] = {
+    "status_code": 204,
+    "openapi_extra": {
         "parameters": [
             {
                 "name": name,
@@ -152,22 +167,40 @@ def update_offset(store: StoreDep, site: str, work_id: str, secured: SecuredDep)
             }
             for name, words in (
                 ("Content-Range", "bytes FIRST-LAST/TOTAL"),
-                ("Update-Digest", "sha256:<64 hexadecimal digits> of the whole update"),
+                ("Update-Digest", "sha256:<64 hexadecimal digits> of the whole update or archive"),
             )
         ],
         "requestBody": {"required": True, "content": {"application/octet-stream": {}}},
     },
-    responses={
+    "responses": {
         204: {"description": "The chunk is stored.", "headers": OFFSET},
         **problems(404, 422, 429),
         409: {**PROBLEMS[409], "headers": OFFSET},
     },
-)
+}
+
+
+@router.put(WORK + "/update", **CHUNK)
 @face("upload")
 async def upload_chunk(
     store: StoreDep, request: Request, site: str, work_id: str, secured: SecuredDep
 ) -> Response:
     """Append a chunk to the work's update; the last one completes it."""
+    return await _received(store, request, site, work_id, "update", secured)
+
+
+@router.put(WORK + "/files", **CHUNK)
+@face("upload")
+async def upload_files_chunk(
+    store: StoreDep, request: Request, site: str, work_id: str, secured: SecuredDep
+) -> Response:
+    """Append a chunk to the archive of what the work's script handed over with put_file."""
+    return await _received(store, request, site, work_id, "files", secured)
+
+
+async def _received(
+    store: Store, request: Request, site: str, work_id: str, part: transfer.Part, secured: bool
+) -> Response:
     arriving = request.stream()
     try:
         chunk = announced(request)
@@ -180,6 +213,7 @@ async def upload_chunk(
             digest=chunk.digest,
             chunks=pieces(arriving, chunk),
             secured=secured,
+            part=part,
         )
     except CatchmentError:
         await drain(arriving)

@@ -18,6 +18,7 @@ CatchmentError
 │   ├── DigestMismatch     SHA-256 differs from the announced digest
 │   └── OffsetMismatch     a chunk does not continue what is stored; carries the right offset
 ├── RoundFailed            a round ended below its threshold
+├── ExtenderFailed         a function of the job's extenders failed, hung or returned nothing usable
 ├── JobStopped             somebody asked the job to stop
 ├── LeaseLost              another process owns the run now
 ├── SiteError              a site cannot do the work it was given
@@ -120,6 +121,18 @@ class OffsetMismatch(TransferError):
 
 class RoundFailed(CatchmentError):
     """A round ended below its threshold; the message names each site's outcome."""
+
+
+class ExtenderFailed(CatchmentError):
+    """A function of the job's extenders failed, hung, or returned nothing that can be used.
+
+    Attributes:
+        field: the job's field that names the function, such as `extenders.aggregate`.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
 
 
 class JobStopped(CatchmentError):

@@ -75,6 +75,21 @@ class Settings(BaseSettings):
     max_scripts_bytes: Annotated[
         int, Field(gt=0, description="Largest folder of scripts that a job may send to its sites.")
     ] = 64 * 2**20
+    max_files_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="Largest set of files that travels with one work: what a broadcast function sends, "
+            "what a script hands over with put_file, what a finish function writes.",
+        ),
+    ] = 2**30
+    extender_timeout_s: Annotated[
+        Seconds,
+        Field(description="How long one call of a job's extenders may take; aggregate: a whole round."),
+    ] = 600.0
+    extender_memory_mb: Annotated[
+        int, Field(gt=0, description="Memory that the process of a job's extenders may reserve, in MB.")
+    ] = 8000
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

@@ -110,6 +110,8 @@ NEEDS = {
     ("GET", f"/exchange/v1/sites/hospital-1/blobs/sha256:{'0' * 64}"): {"admin", "site"},
     ("HEAD", "/exchange/v1/sites/hospital-1/work/w1/update"): {"admin", "site"},
     ("PUT", "/exchange/v1/sites/hospital-1/work/w1/update"): {"admin", "site"},
+    ("HEAD", "/exchange/v1/sites/hospital-1/work/w1/files"): {"admin", "site"},
+    ("PUT", "/exchange/v1/sites/hospital-1/work/w1/files"): {"admin", "site"},
     ("POST", "/exchange/v1/sites/hospital-1/work/w1/result"): {"admin", "site"},
     ("POST", "/exchange/v1/sites/hospital-2/register"): {"admin"},
     ("POST", "/exchange/v1/sites/hospital-2/poll"): {"admin"},

@@ -68,11 +68,11 @@ def test_the_sites_half_of_the_exchange_and_the_api_agree(url: str, home: Path) 
         assert b"".join(bytes(piece) for piece in exchange.read_blob(work.weights, 0)) == WEIGHTS
         assert b"".join(bytes(piece) for piece in exchange.read_blob(work.weights, 1000)) == WEIGHTS[1000:]
         update = Blob(digest=digest_of(UPDATE), size_bytes=len(UPDATE))
-        assert exchange.update_offset("w1") == 0
-        assert exchange.put_update("w1", update, UPDATE[:70_000], 0) == 70_000
+        assert exchange.upload_offset("w1", "update") == 0
+        assert exchange.put_chunk("w1", "update", update, UPDATE[:70_000], 0) == 70_000
         with pytest.raises(OffsetMismatch) as mismatch:
-            exchange.put_update("w1", update, UPDATE, 0)
+            exchange.put_chunk("w1", "update", update, UPDATE, 0)
         assert mismatch.value.offset == 70_000
-        assert exchange.put_update("w1", update, UPDATE[70_000:], 70_000) == len(UPDATE)
+        assert exchange.put_chunk("w1", "update", update, UPDATE[70_000:], 70_000) == len(UPDATE)
         assert exchange.send_result("w1", WorkResult(status="done", update=update)).accepted
         exchange.leave(10)

@@ -15,7 +15,7 @@ from catchment.jobs.states import AT_SITE, WorkState
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import works
-from catchment.wire.messages import ResultAnswer, WorkResult
+from catchment.wire.messages import Blob, ResultAnswer, WorkResult
 
 GIVEN = (WorkState.DELIVERED, WorkState.ADMITTED, WorkState.REJECTED, WorkState.FAILED)
 
@@ -28,10 +28,15 @@ def finish_work(
     Raises:
         NotFound: the site has no such work.
         Forbidden: the work needs a connection with mutual TLS.
-        TransferError: the update that the result names has not arrived.
+        TransferError: the update or the files that the result names have not arrived.
     """
-    if result.status == "done" and result.update is not None:
-        transfer.keep_arrived(store, site, work_id, result.update, secured=secured)
+    parts: tuple[tuple[transfer.Part, Blob | None], ...] = (
+        ("update", result.update),
+        ("files", result.files),
+    )
+    for part, blob in parts:
+        if result.status == "done" and blob is not None:
+            transfer.keep_arrived(store, site, work_id, part, blob, secured=secured)
 
     def step(tx: Transaction) -> ResultAnswer:
         work = tx.execute(
@@ -46,6 +51,8 @@ def finish_work(
             return ResultAnswer(accepted=False, reason=work.reason or f"the work is {work.state}")
         if result.status == "done" and result.update is not None and work.update != result.update.digest:
             raise TransferError(f"update {result.update.digest} has not arrived; upload it first")
+        if result.status == "done" and result.files is not None and work.files != result.files.digest:
+            raise TransferError(f"files {result.files.digest} have not arrived; upload them first")
         tx.execute(update(works).where(works.c.id == work_id).values(**_values(result, tx.now)))
         tx.notify(topic(work.job_uid))
         return ResultAnswer(accepted=True)

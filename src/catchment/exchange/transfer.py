@@ -1,4 +1,4 @@
-"""Bytes between coordinator and sites: blobs down, client updates up in resumable chunks."""
+"""Bytes between coordinator and sites: blobs down, client updates and files up in resumable chunks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 from sqlalchemy import Row, select, update
 
@@ -26,8 +26,11 @@ T = TypeVar("T")
 WRITE_BYTES = 1 << 20
 """Received pieces are gathered to about this size before they are written."""
 
-_receiving: set[str] = set()
-"""Works whose bytes are being received in this process: two requests for one update must not mix."""
+Part = Literal["update", "files"]
+"""What a work brings in bytes: the client update, and the archive of the script's result files."""
+
+_receiving: set[tuple[str, Part]] = set()
+"""What is being received in this process: two requests for one upload must not mix."""
 
 
 def site_blob(store: Store, site: str, digest: str, *, secured: bool = False) -> tuple[Path, int]:
@@ -57,18 +60,22 @@ def site_blob(store: Store, site: str, digest: str, *, secured: bool = False) ->
 
 def _digests(order: dict[str, Any]) -> set[str]:
     scripts = order.get("scripts")
-    return {order["weights"]["digest"]} | ({scripts["archive"]["digest"]} if scripts else set())
+    prepared = {blob["digest"] for blob in order.get("prepared", {}).values()}
+    return {order["weights"]["digest"]} | prepared | ({scripts["archive"]["digest"]} if scripts else set())
 
 
-def upload_offset(store: Store, site: str, work_id: str, *, secured: bool = False) -> int:
-    """How many bytes of a work's update are stored; all of them once it is complete.
+def upload_offset(
+    store: Store, site: str, work_id: str, part: Part = "update", *, secured: bool = False
+) -> int:
+    """How many bytes of a part of a work are stored; all of them once it is complete.
 
     Raises:
         NotFound: the site has no such work.
         Forbidden: the work needs mutual TLS.
     """
     work = _own_work(store, site, work_id, secured)
-    return int(work.update_bytes) if work.update else _stored(_staged(store, work_id))
+    digest, size = (work.update, work.update_bytes) if part == "update" else (work.files, work.files_bytes)
+    return int(size) if digest else _stored(staged_file(store, work_id, part))
 
 
 async def receive(
@@ -81,8 +88,9 @@ async def receive(
     digest: str,
     chunks: AsyncIterator[bytes],
     secured: bool = False,
+    part: Part = "update",
 ) -> int:
-    """Append bytes `start`.. of an update; once all `total` are there, check and keep it.
+    """Append bytes `start`.. of a part of a work; once all `total` are there, check and keep it.
 
     Returns how many bytes are stored afterwards.
 
@@ -95,34 +103,47 @@ async def receive(
         TransferError: more bytes than announced, or two requests at once.
     """
     work = await asyncio.to_thread(_own_work, store, site, work_id, secured)
-    if work.update == digest:
+    if digest == (work.update if part == "update" else work.files):
         return total
-    if work.state not in AT_SITE:
-        _staged(store, work_id).unlink(missing_ok=True)
-        raise Refused(f"the update is not wanted any more: {work.reason or work.state}")
-    if total > store.settings.max_update_bytes:
-        raise Refused(f"the update has {total} bytes, at most {store.settings.max_update_bytes} are taken")
-    if work_id in _receiving:
+    _check_wanted(store, work, part, total)
+    if (work_id, part) in _receiving:
         raise TransferError(
-            "another request is sending this update; wait for it to end, then ask for the offset"
+            f"another request is sending this work's {part}; wait for it to end, then ask for the offset"
         )
-    _receiving.add(work_id)
+    _receiving.add((work_id, part))
     try:
-        staged = _staged(store, work_id)
+        staged = staged_file(store, work_id, part)
         if _stored(staged) > total:
-            staged.unlink()  # what is there belongs to another, larger update
+            staged.unlink()  # what is there belongs to another, larger upload
         if (stored := _stored(staged)) != start:
             raise OffsetMismatch(stored, start)
         stored = await _append(staged, start, total, chunks)
         if stored == total:
-            await _in_thread(_keep, store, work_id, staged, digest, total)
+            await _in_thread(_keep, store, work_id, part, staged, digest, total)
         return stored
     finally:
-        _receiving.discard(work_id)
+        _receiving.discard((work_id, part))
 
 
-def keep_arrived(store: Store, site: str, work_id: str, update: Blob, *, secured: bool = False) -> None:
-    """Keep an update whose last byte arrived when the process or the storage broke down.
+def _check_wanted(store: Store, work: Row[Any], part: Part, total: int) -> None:
+    words, limit = (
+        ("update has", store.settings.max_update_bytes)
+        if part == "update"
+        else ("script's files have", store.settings.max_files_bytes)
+    )
+    if work.state not in AT_SITE:
+        staged_file(store, work.id, part).unlink(missing_ok=True)
+        raise Refused(f"the {part} of the work is not wanted any more: {work.reason or work.state}")
+    if part == "files" and not work.order.get("files_wanted"):
+        raise Refused("the job uses no files of its scripts; nothing asked for them")
+    if total > limit:
+        raise Refused(f"the {words} {total} bytes, at most {limit} are taken")
+
+
+def keep_arrived(
+    store: Store, site: str, work_id: str, part: Part, blob: Blob, *, secured: bool = False
+) -> None:
+    """Keep a part of a work whose last byte arrived when the process or the storage broke down.
 
     Raises:
         NotFound: the site has no such work.
@@ -130,12 +151,12 @@ def keep_arrived(store: Store, site: str, work_id: str, update: Blob, *, secured
         DigestMismatch: it differs from its announced digest; the upload begins anew.
         Refused: nobody wants it any more.
     """
-    staged = _staged(store, work_id)
-    if work_id in _receiving or not staged.exists() or _stored(staged) != update.size_bytes:
+    staged = staged_file(store, work_id, part)
+    if (work_id, part) in _receiving or not staged.exists() or _stored(staged) != blob.size_bytes:
         return
     work = _own_work(store, site, work_id, secured)
-    if work.state in AT_SITE and work.update != update.digest:
-        _keep(store, work_id, staged, update.digest, update.size_bytes)
+    if work.state in AT_SITE and blob.digest != (work.update if part == "update" else work.files):
+        _keep(store, work_id, part, staged, blob.digest, blob.size_bytes)
 
 
 async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -176,7 +197,7 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> int:
     return done
 
 
-def _keep(store: Store, work_id: str, staged: Path, digest: str, total: int) -> None:
+def _keep(store: Store, work_id: str, part: Part, staged: Path, digest: str, total: int) -> None:
     try:
         actual = file_digest(staged)
     except FileNotFoundError:
@@ -191,8 +212,8 @@ def _keep(store: Store, work_id: str, staged: Path, digest: str, total: int) -> 
         work = tx.execute(select(works).where(mine).with_for_update()).first()
         if work is None or work.state not in AT_SITE:
             return False, digest
-        tx.execute(update(works).where(mine).values(update=digest, update_bytes=total))
-        return True, work.update
+        tx.execute(update(works).where(mine).values({part: digest, f"{part}_bytes": total}))
+        return True, work.update if part == "update" else work.files
 
     wanted, useless = store.db.write(step)
     if useless is not None:
@@ -217,8 +238,9 @@ def require_secured(work: Row[Any], secured: bool) -> None:
         raise Forbidden(f"work {work.id!r} belongs to a job with ssl; it needs a connection with mutual TLS")
 
 
-def _staged(store: Store, work_id: str) -> Path:
-    return store.blobs.staging_folder / f"update-{work_id}"
+def staged_file(store: Store, work_id: str, part: Part) -> Path:
+    """Where the bytes of a part gather until it is complete."""
+    return store.blobs.staging_folder / f"{part}-{work_id}"
 
 
 def _stored(staged: Path) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, select, union
@@ -10,13 +13,16 @@ from catchment.errors import NotFound
 from catchment.jobs import rows
 from catchment.store import Store
 from catchment.store.database import Transaction
-from catchment.store.schema import checkpoints, jobs, rounds, works
+from catchment.store.schema import checkpoints, jobs, prepared_files, rounds, works
 
 REFERENCES = (
     (jobs.c.initial_weights, jobs.c.uid),
     (rounds.c.weights, rounds.c.job_uid),
     (rounds.c.new_weights, rounds.c.job_uid),
+    (rounds.c.aggregated, rounds.c.job_uid),
     (works.c.update, works.c.job_uid),
+    (works.c.files, works.c.job_uid),
+    (prepared_files.c.digest, prepared_files.c.job_uid),
     (checkpoints.c.digest, checkpoints.c.job_uid),
 )
 """Columns that hold digests of blobs, each with the column of the job that it belongs to."""
@@ -34,17 +40,31 @@ def purge_job(store: Store, uid: str) -> None:
     for work_id in store.db.read(
         lambda tx: tx.execute(select(works.c.id).where(works.c.job_uid == uid)).scalars().all()
     ):
-        (store.blobs.staging_folder / f"update-{work_id}").unlink(missing_ok=True)
+        for part in ("update", "files"):
+            (store.blobs.staging_folder / f"{part}-{work_id}").unlink(missing_ok=True)
+
+    remove_extender_folders(store, uid)
 
     def step(tx: Transaction) -> None:
         rows.cancel_open_works(tx, uid, "the job was deleted")
-        for table in (works, rounds, checkpoints):
+        for table in (works, rounds, prepared_files, checkpoints):
             tx.execute(delete(table).where(table.c.job_uid == uid))
         tx.execute(delete(jobs).where(jobs.c.uid == uid))
         tx.notify(rows.topic(uid))
 
     store.db.write(step)
     delete_unreferenced(store, digests)
+
+
+def extender_folder(store: Store, uid: str) -> Path:
+    """A name for the folder of one call of the job's extenders; on the file system of the blobs."""
+    return store.blobs.staging_folder / f"extender-{uid}-{secrets.token_hex(8)}"
+
+
+def remove_extender_folders(store: Store, uid: str) -> None:
+    """Remove what calls left behind whose process was killed."""
+    for folder in store.blobs.staging_folder.glob(f"extender-{uid}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digests(tx: Transaction, uid: str, row: Any) -> set[str]:
@@ -55,6 +75,8 @@ def _digests(tx: Transaction, uid: str, row: Any) -> set[str]:
     found = set(tx.execute(union(*statements)).scalars())
     if row.sent_scripts:
         found.add(row.sent_scripts["archive"]["digest"])
+    if row.extender:
+        found.add(row.extender["archive"])
     return found
 
 
@@ -70,7 +92,9 @@ def delete_unreferenced(store: Store, digests: set[str]) -> None:
             for digest in tx.execute(select(column).where(column.in_(digests))).scalars()
         }
         sent = tx.execute(select(jobs.c.sent_scripts).where(jobs.c.sent_scripts.is_not(None))).scalars()
-        return used | {scripts["archive"]["digest"] for scripts in sent if scripts}
+        used |= {scripts["archive"]["digest"] for scripts in sent if scripts}
+        packed = tx.execute(select(jobs.c.extender).where(jobs.c.extender.is_not(None))).scalars()
+        return used | {extender["archive"] for extender in packed if extender}
 
     for digest in digests - store.db.read(step):
         store.blobs.delete(digest)

@@ -1,8 +1,9 @@
-"""What a job refers to must be there when it is submitted: model, scripts, checkpoint, output."""
+"""What a job refers to must be there when it is submitted: model, scripts, extenders, checkpoint, output."""
 
 from __future__ import annotations
 
 from catchment.errors import InvalidField, PathRefused
+from catchment.extenders import script
 from catchment.jobs import ssl_folder
 from catchment.jobs.spec import Job
 from catchment.models.initial import SUFFIXES
@@ -26,6 +27,8 @@ def check(store: Store, namespace: str, job: Job, *, known_checkpoints: tuple[st
         _check_scripts(store, namespace, job.scripts.path, job.scripts.config_file)
     if job.ssl is not None:
         ssl_folder.trusted_roots(store, namespace, job.ssl)
+    if job.extenders is not None:
+        script.check(store, namespace, job.extenders)
 
 
 def _check_output(store: Store, namespace: str, path: str) -> None:

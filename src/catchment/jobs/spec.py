@@ -92,14 +92,32 @@ class Resource(Spec):
     memory: Annotated[int, Field(ge=1, le=2**31 - 1, description="MB")] = 1000
 
 
+EmptyText = Annotated[str, Field(max_length=4096, pattern=r"^[^\x00]*$")]
+
+
 class Extenders(Spec):
     """The document's Extenders; `entry` is the original's name of the file in the folder script_path."""
 
-    script_path: Text | None = None
-    entry: Text | None = None
-    broadcast: Text | None = None
-    aggregate: Text | None = None
-    finish: Text | None = None
+    script_path: EmptyText | None = None
+    entry: EmptyText | None = None
+    broadcast: EmptyText | None = None
+    aggregate: EmptyText | None = None
+    finish: EmptyText | None = None
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """Names of the functions to call, by what they do; none without a script, as the document says."""
+        if not self.script_path:
+            return {}
+        named = {"broadcast": self.broadcast, "aggregate": self.aggregate, "finish": self.finish}
+        return {step: name for step, name in named.items() if name}
+
+    @model_validator(mode="after")
+    def _functions_are_names(self) -> Extenders:
+        for step, name in self.functions.items():
+            if not name.isidentifier():
+                raise ValueError(f"{step} is {name!r}, which is no name of a function")
+        return self
 
 
 class SecureAlgorithm(Spec):
@@ -253,6 +271,11 @@ class Job(Spec):
         return _split(self.datasets)
 
     @property
+    def extender_functions(self) -> dict[str, str]:
+        """The extenders' functions that are to be called: broadcast, aggregate, finish -> name."""
+        return self.extenders.functions if self.extenders else {}
+
+    @property
     def model_source(self) -> tuple[str, str]:
         """The model source that decides, as (field, value): checkpoint_id > model_id > model_path."""
         for field in ("checkpoint_id", "model_id", "model_path"):
@@ -321,7 +344,7 @@ def _check_quorum(job: Job) -> None:
 
 def _check_supported(job: Job) -> None:
     """Refuse what is well formed but arrives with a later version."""
-    for field in ("secure_algorithm", "optimizer", "loss", "strategy", "compression", "extenders"):
+    for field in ("secure_algorithm", "optimizer", "loss", "strategy", "compression"):
         if getattr(job, field) is not None:
             raise NotSupportedYet(field)
     if job.register_ is not None:

@@ -122,7 +122,7 @@ def _outcome(work: Row[Any]) -> dict[str, Any]:
         "reason": work.reason,
         "num_samples": work.num_samples,
         "seconds": round(work.seconds, 3),
-        "bytes": work.update_bytes,
+        "bytes": work.update_bytes + work.files_bytes,
         "metrics": work.metrics,
     }
 

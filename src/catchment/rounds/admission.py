@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from catchment.errors import BadTensors
+from catchment import archives
+from catchment.errors import BadTensors, TransferError
 from catchment.models.tensors import Signature, TensorFile, check_update
 from catchment.store import Store
 
@@ -41,6 +42,19 @@ def admit_update(store: Store, work: Row[Any], signature: Signature) -> int:
     with TensorFile.open(store.blobs.local_path(work.update)) as update:
         check_update(update, signature)
     return num_samples_of(work.metrics or {})
+
+
+def admit_files(store: Store, work: Row[Any]) -> None:
+    """Check the archive of what a script handed over with put_file, if there is one.
+
+    Raises:
+        TransferError: it holds anything but plain files, too much of them, or is damaged.
+    """
+    if work.files is not None:
+        content = archives.Content(
+            "the script's files", TransferError, max_bytes=store.settings.max_files_bytes, flat=True
+        )
+        archives.check(store.blobs.local_path(work.files), content)
 
 
 def weighted_means(reports: list[dict[str, Any]]) -> dict[str, float]:

@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from catchment import faults
-from catchment.errors import BadTensors, NotFound, RoundFailed
+from catchment.errors import BadTensors, NotFound, RoundFailed, TransferError
 from catchment.exchange.sites import lose_works
 from catchment.jobs import rows
 from catchment.jobs.spec import HyperParameters
 from catchment.jobs.states import AT_SITE, PENDING, RoundState, WorkState
 from catchment.models.tensors import Signature, TensorFile
 from catchment.rounds import journal
-from catchment.rounds.admission import admit_update, num_samples_of
+from catchment.rounds.admission import admit_files, admit_update, num_samples_of
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -98,6 +98,7 @@ def admit_delivered(
     for work in delivered:
         state, reason, samples = WorkState.ADMITTED, "", None
         try:
+            admit_files(store, work)
             samples = (
                 admit_update(store, work, signature)
                 if signature is not None
@@ -105,7 +106,7 @@ def admit_delivered(
             )
             if "sample_num" not in (work.metrics or {}):
                 reason = "reported no sample_num, counted as 1"
-        except (BadTensors, NotFound) as error:
+        except (BadTensors, TransferError, NotFound) as error:
             state, reason = WorkState.REJECTED, str(error)
 
         def step(

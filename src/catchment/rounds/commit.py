@@ -13,11 +13,12 @@ from catchment.jobs import purge, rows
 from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
 from catchment.models.tensors import TensorFile, TensorWriter
-from catchment.rounds import journal
+from catchment.rounds import broadcasting, journal
 from catchment.rounds.admission import weighted_means
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
+from catchment.rounds.extended_aggregation import aggregate_extended
 from catchment.rounds.select import choose, open_round
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
@@ -31,11 +32,14 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     """Aggregate the admitted updates of a collected round and commit it; the new weights' digest.
 
     The same transaction offers the evaluation where it is due, selects the next round's cohort and
-    publishes its work, so that sites train while the rest of this round is written down.
+    publishes its work, so that sites train while the rest of this round is written down. Where the job has
+    a broadcast function, that is called before anything is published, and not with the commit waiting:
+    the flow calls it right after the commit (rounds.broadcasting).
 
     Raises:
         RoundFailed: the round was not collected, or not enough updates were admitted.
         BadTensors: the new weights would not be finite.
+        ExtenderFailed: the job's aggregate function failed; nothing has changed.
         JobStopped, LeaseLost: as `held`.
     """
     row, attempt = store.db.read(
@@ -56,9 +60,11 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     )
     if attempt.collected_at is None or len(admitted) < job.hyper_parameters.threshold_client_num:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} is not ready to be committed")
-    digest = aggregate(store, strategy_of(job), attempt.weights, admitted)
+    own = aggregate_extended(store, claim, number, attempt.weights, admitted)
+    digest = own.weights or aggregate(store, strategy_of(job), attempt.weights, admitted)
+    values = {"aggregated": own.aggregated, "rule": own.told(attempt.rule)}
     faults.reach("before_commit")
-    store.db.write(lambda tx: _commit(store, tx, claim, number, digest, admitted))
+    store.db.write(lambda tx: _commit(store, tx, claim, number, digest, admitted, values))
     faults.reach("after_commit")
     sweep(store, claim, number)
     return digest
@@ -84,13 +90,20 @@ def aggregate(store: Store, strategy: Strategy, weights_digest: str, admitted: l
 
 
 def _commit(
-    store: Store, tx: Transaction, claim: Claim, number: int, digest: str, admitted: list[Row[Any]]
+    store: Store,
+    tx: Transaction,
+    claim: Claim,
+    number: int,
+    digest: str,
+    admitted: list[Row[Any]],
+    values: dict[str, Any],
 ) -> None:
     row = held(tx, claim)
     attempt = journal.latest_attempt(tx, claim, number)
     if attempt is None or attempt.state != RoundState.OPEN:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
-    hyper = rows.spec_of(row).hyper_parameters
+    job = rows.spec_of(row)
+    hyper, sent_ahead = job.hyper_parameters, "broadcast" not in job.extender_functions
     journal.change_round(
         tx,
         attempt,
@@ -98,18 +111,26 @@ def _commit(
         new_weights=digest,
         committed_at=tx.now,
         training_metrics=weighted_means([work.metrics or {} for work in admitted]),
+        **values,
     )
     progress = min(99, 100 * number // hyper.max_round_num)
     rows.change(tx, claim.uid, progress=progress, reason="", resumes=0)
-    if evaluation_due(hyper, number):
+    if evaluation_due(hyper, number) and sent_ahead:
         publish_evaluation(store, tx, row, attempt, digest, attempt.cohort)
     faults.reach("mid_commit")
     if number < hyper.max_round_num:
-        _begin_next(store, tx, claim, row, number + 1, digest)
+        _begin_next(store, tx, claim, row, number + 1, digest, publish=sent_ahead)
 
 
 def _begin_next(
-    store: Store, tx: Transaction, claim: Claim, row: Row[Any], number: int, weights: str
+    store: Store,
+    tx: Transaction,
+    claim: Claim,
+    row: Row[Any],
+    number: int,
+    weights: str,
+    *,
+    publish: bool,
 ) -> None:
     """Select and publish the next round if its sites are there; otherwise its select task waits for them."""
     cohort, _missing = choose(store, tx, claim, row, number, failed=[])
@@ -117,12 +138,12 @@ def _begin_next(
         return
     journal.open_attempt(tx, claim, number, 0, cohort, weights, rule_of(rows.spec_of(row), len(cohort)))
     attempt = journal.latest_attempt(tx, claim, number)
-    if attempt is not None:
+    if attempt is not None and publish:
         open_round(store, tx, row, attempt)
 
 
 def sweep(store: Store, claim: Claim, number: int) -> None:
-    """Remove the client updates of all rounds up to a committed one, and weights that came before its own.
+    """Remove updates and files of all rounds up to a committed one, and weights that came before its own.
 
     What the sites sent has done its work; keeping it would keep what could be learnt from it. Rounds whose
     sweep was lost with their process are made up for.
@@ -131,9 +152,11 @@ def sweep(store: Store, claim: Claim, number: int) -> None:
 
     def step(tx: Transaction) -> set[str]:
         mine = (works.c.job_uid == claim.uid) & (works.c.run == claim.run) & (works.c.round <= number)
-        given = mine & works.c.update.is_not(None)
-        found = set(tx.execute(select(works.c.update).where(given)).scalars())
-        tx.execute(works.update().where(given).values(update=None))
+        found = broadcasting.forget(tx, claim, number)
+        for column in (works.c.update, works.c.files):
+            given = mine & column.is_not(None)
+            found |= set(tx.execute(select(column).where(given)).scalars())
+            tx.execute(works.update().where(given).values({column: None}))
         before = run & (rounds.c.number < number) & (rounds.c.weights != "")
         found |= set(tx.execute(select(rounds.c.weights).where(before)).scalars())
         tx.execute(rounds.update().where(before).values(weights=""))

@@ -8,15 +8,16 @@ from typing import Any
 
 from sqlalchemy import Row, func, insert, select, update
 
-from catchment.errors import NotFound
+from catchment.errors import NotFound, RoundFailed
 from catchment.exchange.sites import is_online
 from catchment.jobs.rows import site_topic, spec_of
+from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import Candidate, site_seed
 from catchment.store import Store
 from catchment.store.database import Transaction
-from catchment.store.schema import rounds, sites, works
+from catchment.store.schema import prepared_files, rounds, sites, works
 from catchment.wire.messages import Registration, Resource, WorkOrder
 
 
@@ -130,6 +131,8 @@ def publish_works(
         "parameters": dict(job.parameters),
         "datasets": job.dataset_names,
         "resource": Resource(**job.resource.model_dump()).model_dump(),
+        "files_wanted": kind == "train" and "aggregate" in job.extender_functions,
+        **_prepared(tx, job_row, job, number, attempt, kind),
     }
     values = []
     for site in cohort:
@@ -154,6 +157,39 @@ def publish_works(
     if values:
         tx.execute(insert(works), values)
     tx.notify(*(site_topic(site) for site in cohort))
+
+
+PARAMETERS_OF = {"train": rounds.c.training_parameters, "evaluate": rounds.c.evaluation_parameters}
+"""Where the parameters are that the broadcast function returned for each kind of work."""
+
+
+def _prepared(
+    tx: Transaction, job_row: Row[Any], job: Job, number: int, attempt: int, kind: str
+) -> dict[str, Any]:
+    """What the broadcast function made for these works, as an order has it; {} without such a function."""
+    if "broadcast" not in job.extender_functions:
+        return {}
+    (parameters,) = tx.execute(
+        select(PARAMETERS_OF[kind]).where(
+            rounds.c.job_uid == job_row.uid,
+            rounds.c.run == job_row.run,
+            rounds.c.number == number,
+            rounds.c.attempt == attempt,
+        )
+    ).one()
+    if parameters is None:
+        raise RoundFailed(f"round {number} of job {job_row.id!r} cannot be published before its broadcast")
+    files = tx.execute(
+        select(prepared_files).where(
+            prepared_files.c.job_uid == job_row.uid,
+            prepared_files.c.run == job_row.run,
+            prepared_files.c.round == number,
+            prepared_files.c.attempt == attempt,
+            prepared_files.c.kind == kind,
+        )
+    )
+    prepared = {row.name: {"digest": row.digest, "size_bytes": row.size_bytes} for row in files}
+    return {"prepared": prepared, "prepared_parameters": parameters}
 
 
 def end_work(tx: Transaction, work_id: str, state: WorkState, reason: str = "", **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""The beginning of a run: initial weights and scripts become blobs, so that nothing changes under a run."""
+"""The beginning of a run: weights, scripts, extenders become blobs, so that nothing changes under a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import zipfile
 from pathlib import PurePosixPath
 from typing import Any
 
+from catchment.archives import ZIP_TIME
 from catchment.errors import InvalidField, NotFound
+from catchment.extenders import script
 from catchment.jobs import purge, rows, ssl_folder
 from catchment.jobs.spec import Job, ScriptsConfig
 from catchment.models.initial import import_weights
@@ -16,9 +18,6 @@ from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file, put_bytes
 from catchment.store.database import Transaction
 from catchment.wire.messages import Blob, SentScripts
-
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-"""Every member's time, so that equal folders give equal archives."""
 
 
 def prepare_run(store: Store, claim: Claim) -> str:
@@ -34,6 +33,10 @@ def prepare_run(store: Store, claim: Claim) -> str:
     values: dict[str, Any] = {"sent_scripts": None, "trusted_roots": None}
     if job.ssl is not None:
         values["trusted_roots"] = ssl_folder.trusted_roots(store, claim.namespace, job.ssl)
+    # A lost run that goes on keeps the extenders that its start has packed.
+    before = row.extender
+    if job.extender_functions and (not before or before["starts"] != row.starts):
+        values["extender"] = pack_extenders(store, claim.namespace, job, row.starts).model_dump()
     if job.scripts is not None:
         values["sent_scripts"] = pack_scripts(store, claim.namespace, job.scripts).model_dump()
     digest: str | None = row.initial_weights
@@ -46,6 +49,8 @@ def prepare_run(store: Store, claim: Claim) -> str:
         rows.change(tx, claim.uid, **values)
 
     store.db.write(step)
+    if before and "extender" in values:
+        purge.delete_unreferenced(store, {before["archive"]})
     return digest
 
 
@@ -78,21 +83,41 @@ def pack_scripts(store: Store, namespace: str, scripts: ScriptsConfig) -> SentSc
         raise InvalidField(
             "scripts.config_file", f"{scripts.config_file!r} is not in folder {scripts.path!r}"
         )
+    return SentScripts(
+        archive=_packed(store, namespace, scripts.path, names, "scripts.path"),
+        config_file=config_file,
+        folder=PurePosixPath(scripts.path).name,
+    )
+
+
+def pack_extenders(store: Store, namespace: str, job: Job, starts: int) -> script.Packed:
+    """The extenders' folder, or their file alone, as a blob, packed like scripts.
+
+    Raises:
+        InvalidField: the script is not there or cannot be used, or its folder is too large.
+    """
+    if job.extenders is None:
+        raise InvalidField("extenders", "the job has none")
+    script.check(store, namespace, job.extenders)
+    found = script.locate(store, namespace, job.extenders)
+    folder = found.folder or str(PurePosixPath(found.path).parent)
+    names = store.files.list_files(namespace, found.folder) if found.folder else [found.entry]
+    blob = _packed(store, namespace, folder, names, "extenders.script_path")
+    return script.Packed(archive=blob.digest, entry=found.entry, starts=starts)
+
+
+def _packed(store: Store, namespace: str, folder: str, names: list[str], field: str) -> Blob:
     buffer, total = io.BytesIO(), 0
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in names:
             if "__pycache__" in PurePosixPath(name).parts:
                 continue
-            with store.files.fetched(namespace, f"{scripts.path}/{name}") as file:
+            with store.files.fetched(namespace, f"{folder}/{name}") as file:
                 total += file.stat().st_size
                 if total > store.settings.max_scripts_bytes:
                     limit = store.settings.max_scripts_bytes
-                    raise InvalidField("scripts.path", f"the folder holds more than {limit} bytes")
+                    raise InvalidField(field, f"the folder holds more than {limit} bytes")
                 data = file.read_bytes()
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), data)
     packed = buffer.getvalue()
-    return SentScripts(
-        archive=Blob(digest=put_bytes(store.blobs, packed), size_bytes=len(packed)),
-        config_file=config_file,
-        folder=PurePosixPath(scripts.path).name,
-    )
+    return Blob(digest=put_bytes(store.blobs, packed), size_bytes=len(packed))

@@ -20,20 +20,22 @@ from catchment.store.schema import rounds
 
 
 def remaining_rounds(store: Store, claim: Claim) -> range:
-    """The rounds that are still to do; the last committed one too, when its evaluation or save is missing.
+    """The rounds that are still to do; the last committed one too, when what follows the commit is missing.
 
     Raises:
         JobStopped, LeaseLost: as `held`.
     """
 
     def step(tx: Transaction) -> range:
-        hyper = rows.spec_of(held(tx, claim, lock=False)).hyper_parameters
+        job = rows.spec_of(held(tx, claim, lock=False))
+        hyper = job.hyper_parameters
         last = journal.last_committed(tx, claim.uid, claim.run)
         if last is None:
             return range(1, hyper.max_round_num + 1)
         complete = (last.evaluated_at is not None or not evaluation_due(hyper, last.number)) and (
             not save_due(hyper, last.number) or checkpoints.is_saved(tx, claim, last.number)
         )
+        complete = complete and ("finish" not in job.extender_functions or last.finish_ran_at is not None)
         return range(last.number + complete, hyper.max_round_num + 1)
 
     return store.db.read(step)
@@ -43,6 +45,12 @@ def steps_due(store: Store, claim: Claim, number: int) -> tuple[bool, bool]:
     """Whether a round is evaluated, and whether it is saved."""
     hyper = rows.spec_of(store.db.read(lambda tx: held(tx, claim, lock=False))).hyper_parameters
     return evaluation_due(hyper, number), save_due(hyper, number)
+
+
+def extender_steps(store: Store, claim: Claim) -> frozenset[str]:
+    """Which of broadcast, aggregate and finish the job's extenders have."""
+    row = store.db.read(lambda tx: held(tx, claim, lock=False))
+    return frozenset(rows.spec_of(row).extender_functions)
 
 
 def round_report(store: Store, claim: Claim, number: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import NoReturn, Self, TypeVar
+from typing import Literal, NoReturn, Self, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
@@ -33,6 +33,8 @@ from catchment.wire.messages import (
 )
 
 M = TypeVar("M", bound=BaseModel)
+Part = Literal["update", "files"]
+"""What is uploaded beside a result: the client update, the archive of the script's files."""
 
 _ANSWER_S = 30.0
 _TRANSFER_S = 60.0
@@ -97,12 +99,12 @@ class Exchange:
             if not response.isclosed():
                 self._connection.close()
 
-    def update_offset(self, work_id: str) -> int:
-        """How many bytes of the work's update the server has."""
-        return _offset(self._answer("HEAD", f"/work/{quote(work_id, safe='')}/update"))
+    def upload_offset(self, work_id: str, part: Part) -> int:
+        """How many bytes of a part of the work's result the server has."""
+        return _offset(self._answer("HEAD", f"/work/{quote(work_id, safe='')}/{part}"))
 
-    def put_update(self, work_id: str, update: Blob, chunk: Body, offset: int) -> int:
-        """Send a part of the update; return how many bytes the server has now.
+    def put_chunk(self, work_id: str, part: Part, blob: Blob, chunk: Body, offset: int) -> int:
+        """Send a chunk of the update or of the files; return how many bytes the server has now.
 
         Raises:
             OffsetMismatch: the server wants to go on at another offset.
@@ -110,10 +112,10 @@ class Exchange:
         """
         headers = {
             "Content-Type": "application/octet-stream",
-            "Content-Range": f"bytes {offset}-{offset + len(chunk) - 1}/{update.size_bytes}",
-            "Update-Digest": update.digest,
+            "Content-Range": f"bytes {offset}-{offset + len(chunk) - 1}/{blob.size_bytes}",
+            "Update-Digest": blob.digest,
         }
-        path = f"/work/{quote(work_id, safe='')}/update"
+        path = f"/work/{quote(work_id, safe='')}/{part}"
         response = self._send("PUT", path, chunk, headers, _TRANSFER_S)
         if response.status == 409 and response.getheader("Upload-Offset") is not None:
             self._read(response)

@@ -14,18 +14,19 @@ from pathlib import Path
 from catchment import faults
 from catchment.errors import CatchmentError, NotFound, OffsetMismatch, Refused, Unreachable
 from catchment.site.backoff import Backoff
-from catchment.site.exchange import Exchange, NotRegisteredError
+from catchment.site.exchange import Exchange, NotRegisteredError, Part
 from catchment.site.home import folder_name, sync_folder, write_durably
 from catchment.site.runner import failed
 from catchment.site.work import Work
 from catchment.wire.messages import Blob, Message, WorkResult
-from catchment.wire.task import UPDATE
+from catchment.wire.task import FILES, UPDATE
 
 logger = logging.getLogger(__name__)
 
 REQUEST_BYTES = 8 * 2**20
 _RESULT = "result.json"
 _STUCK = 3
+_FILE_OF: dict[Part, str] = {"update": UPDATE, "files": FILES}
 
 
 class Delivery(Message):
@@ -45,6 +46,12 @@ class _Parcel:
         self.due = 0.0
         self.tried = False
         self.dropped = False
+
+
+def _parts(result: WorkResult) -> list[tuple[Part, Blob]]:
+    """What is uploaded before the result."""
+    parts: tuple[tuple[Part, Blob | None], ...] = (("update", result.update), ("files", result.files))
+    return [(part, blob) for part, blob in parts if blob is not None]
 
 
 class Outbox:
@@ -88,9 +95,10 @@ class Outbox:
         staged = work.folder / "out"
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
-        if result.update is not None:
-            (work.task_folder / UPDATE).replace(staged / UPDATE)
-            with (staged / UPDATE).open("rb") as file:
+        for part, _ in _parts(result):
+            name = _FILE_OF[part]
+            (work.task_folder / name).replace(staged / name)
+            with (staged / name).open("rb") as file:
                 os.fsync(file.fileno())
         delivery = Delivery(work_id=work.order.work_id, result=result)
         write_durably(staged / _RESULT, delivery.model_dump_json().encode())
@@ -185,34 +193,33 @@ class Outbox:
         parcel.tried = True
 
     def _deliver(self, exchange: Exchange, parcel: _Parcel) -> str:
-        """Send the update, then the result; return the coordinator's word on it."""
+        """Send update and files, then the result; return the coordinator's word on it."""
         result = parcel.delivery.result
-        if result.update is not None:
-            self._upload(exchange, parcel, result.update)
+        for part, blob in _parts(result):
+            self._upload(exchange, parcel, part, blob)
         if parcel.dropped:
             return "called off"
         answer = exchange.send_result(parcel.delivery.work_id, result)
         return "accepted" if answer.accepted else f"not accepted: {answer.reason}"
 
-    def _upload(self, exchange: Exchange, parcel: _Parcel, update: Blob) -> None:
-        """Send what the coordinator does not have yet of the update."""
+    def _upload(self, exchange: Exchange, parcel: _Parcel, part: Part, blob: Blob) -> None:
+        """Send what the coordinator does not have yet of a part."""
         work_id = parcel.delivery.work_id
-        offset = exchange.update_offset(work_id)
+        offset = exchange.upload_offset(work_id, part)
         mismatches = 0
-        with (parcel.folder / UPDATE).open("rb") as file:
+        with (parcel.folder / _FILE_OF[part]).open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            while offset < update.size_bytes and not (parcel.dropped or self._stopping):
+            while offset < blob.size_bytes and not (parcel.dropped or self._stopping):
                 before = offset
                 try:
-                    offset = exchange.put_update(
-                        work_id, update, data[offset : offset + REQUEST_BYTES], offset
-                    )
+                    chunk = data[offset : offset + REQUEST_BYTES]
+                    offset = exchange.put_chunk(work_id, part, blob, chunk, offset)
                 except OffsetMismatch as error:
                     offset = error.offset
                 faults.reach("site_mid_upload")
                 mismatches = mismatches + 1 if offset <= before else 0
-                if mismatches >= _STUCK or offset > update.size_bytes:
-                    raise Unreachable(f"the upload does not get on: offset {offset} of {update.size_bytes}")
+                if mismatches >= _STUCK or offset > blob.size_bytes:
+                    raise Unreachable(f"the upload does not get on: offset {offset} of {blob.size_bytes}")
         if self._stopping:
             raise Unreachable("the agent stops")
 
@@ -233,10 +240,11 @@ class Outbox:
         """An update that is refused as such becomes a failed result; a refused result is dropped."""
         work_id, result = parcel.delivery.work_id, parcel.delivery.result
         logger.error("coordinator refuses work=%s why=%r", work_id, str(error))
-        if result.update is None:
+        if not _parts(result):
             self.drop(work_id)
             return
-        reason = f"the coordinator refused the update: {error}"
+        what = "update" if result.files is None else "update or files"
+        reason = f"the coordinator refused the {what}: {error}"
         changed = failed(reason, result.log_tail).model_copy(
             update={"started_at": result.started_at, "seconds": result.seconds}
         )

@@ -26,7 +26,7 @@ from catchment.site.policy import chosen_datasets
 from catchment.site.verdict import check_ended_well
 from catchment.site.work import Work, WorkCancelledError
 from catchment.wire.messages import SentScripts, WorkOrder, WorkResult
-from catchment.wire.task import OUTPUT_LOG, TASK_VARIABLE, WEIGHTS
+from catchment.wire.task import OUTPUT_LOG, PREPARED, TASK_VARIABLE, WEIGHTS
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class Runner:
                 status="done",
                 update=done.update,
                 metrics=done.metrics,
+                files=done.files,
                 parameters=done.parameters,
                 log_tail=tail(log, _SUCCESS_TAIL),
             )
@@ -98,6 +99,8 @@ class Runner:
         part, line, folder = self._command(work)
         task_file = task_folder.prepare(work.task_folder, order, datasets, dry_run=dry_run)
         self._fetch(work, order.weights, work.task_folder / WEIGHTS)
+        for name, blob in order.prepared.items():
+            self._fetch(work, blob, work.task_folder / PREPARED / name)
         timeout_s = min(part.timeout * 60, work.remaining_s())
         if timeout_s <= 0:
             raise SiteError("the round's deadline passed before the script could start")
@@ -113,7 +116,7 @@ class Runner:
         )
         outcome = self._limited(work, launch)
         check_ended_well(outcome, part.entry, launch, work.task_folder / OUTPUT_LOG)
-        return task_folder.committed(work.task_folder, order.kind)
+        return task_folder.committed(work.task_folder, order)
 
     def _command(self, work: Work) -> tuple[EntryPart, command.Command, Path]:
         order = work.order

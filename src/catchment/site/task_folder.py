@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from catchment import archives
 from catchment.errors import BadTensors, ScriptFailed
 from catchment.models.tensors import TensorFile, check_update, file_digest
-from catchment.wire.messages import Blob, WorkKind, WorkOrder
-from catchment.wire.task import METRICS, PARAMETERS, PREPARED, RESULT, UPDATE, WEIGHTS, TaskFile
+from catchment.wire.messages import Blob, WorkOrder, plain_file_name
+from catchment.wire.task import FILES, METRICS, PARAMETERS, PREPARED, RESULT, UPDATE, WEIGHTS, TaskFile
 
 _MAX_JSON_BYTES = 4 * 2**20
 
@@ -22,6 +23,7 @@ class Committed:
     update: Blob | None
     metrics: dict[str, Any]
     parameters: dict[str, Any]
+    files: Blob | None = None
 
 
 def prepare(folder: Path, order: WorkOrder, datasets: dict[str, str], *, dry_run: bool = False) -> Path:
@@ -37,6 +39,7 @@ def prepare(folder: Path, order: WorkOrder, datasets: dict[str, str], *, dry_run
         runtime=order.runtime,
         seed=order.seed,
         datasets=datasets,
+        parameters=order.prepared_parameters,
         dry_run=dry_run,
     )
     path = folder / "task.json"
@@ -44,7 +47,7 @@ def prepare(folder: Path, order: WorkOrder, datasets: dict[str, str], *, dry_run
     return path
 
 
-def committed(folder: Path, kind: WorkKind) -> Committed:
+def committed(folder: Path, order: WorkOrder) -> Committed:
     """Read what was committed, and check that an update fits the round's weights.
 
     Raises:
@@ -52,11 +55,12 @@ def committed(folder: Path, kind: WorkKind) -> Committed:
     """
     metrics = _json_object(folder / METRICS)
     parameters = _json_object(folder / PARAMETERS) or {}
-    if kind == "evaluate":
+    files = _packed_files(folder) if order.files_wanted else None
+    if order.kind == "evaluate":
         if metrics is None:
             raise ScriptFailed("the script committed no metrics: call fl.commit_metrics({...})")
-        return Committed(None, metrics, parameters)
-    return Committed(_checked_update(folder), metrics or {}, parameters)
+        return Committed(None, metrics, parameters, files)
+    return Committed(_checked_update(folder), metrics or {}, parameters, files)
 
 
 def _checked_update(folder: Path) -> Blob:
@@ -69,6 +73,24 @@ def _checked_update(folder: Path) -> Blob:
     except BadTensors as error:
         raise ScriptFailed(f"the committed weights cannot be used: {error}") from error
     return Blob(digest=file_digest(path), size_bytes=path.stat().st_size)
+
+
+def _packed_files(folder: Path) -> Blob | None:
+    """What was handed over with fl.put_file as one archive; None when it was nothing."""
+    files = {path.name: path for path in (folder / RESULT).iterdir()}
+    for name, path in files.items():
+        if path.is_symlink() or not path.is_file():
+            raise ScriptFailed(f"result/{name} is no plain file; hand files over with fl.put_file")
+        try:
+            plain_file_name(name)
+        except ValueError as error:
+            raise ScriptFailed(f"a file that was handed over cannot be sent: {error}") from error
+    if not files:
+        return None
+    archive = folder / FILES
+    archive.unlink(missing_ok=True)
+    archives.pack(files, archive)
+    return Blob(digest=file_digest(archive), size_bytes=archive.stat().st_size)
 
 
 def _json_object(path: Path) -> dict[str, Any] | None:

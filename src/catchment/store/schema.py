@@ -63,6 +63,8 @@ jobs = Table(
     Column("sent_scripts", JSON),
     # The trusted roots (PEM) of the job's `ssl`, as they were when the current start was prepared.
     Column("trusted_roots", Text),
+    # The packed extenders and the start that packed them; see extenders.script.Packed.
+    Column("extender", JSON),
     Column("starts", Integer, nullable=False, default=0),
     Column("resumes", Integer, nullable=False, default=0),
     Column("stop_requested", Boolean, nullable=False, default=False),
@@ -105,6 +107,28 @@ rounds = Table(
     # Sample-weighted means over the sites: of the training's own metrics, and of the evaluation.
     Column("training_metrics", JSON),
     Column("metrics", JSON),
+    # What the broadcast function returned as parameters, for the training and for the evaluation; its
+    # files are in prepared_files.
+    Column("training_parameters", JSON),
+    Column("evaluation_parameters", JSON),
+    # What the aggregate function left for the finish function, until that has run.
+    Column("aggregated", String(71)),
+    Column("finish_ran_at", Double),
+)
+
+# Files that a broadcast function made for the works of one kind of one attempt.
+prepared_files = Table(
+    "prepared_files",
+    metadata,
+    Column("job_uid", String(32), primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("kind", String(8), primary_key=True),
+    Column("name", String(200), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Index(None, "digest"),
 )
 
 works = Table(
@@ -126,6 +150,9 @@ works = Table(
     Column("finished_at", Double),
     Column("update", String(71)),
     Column("update_bytes", BigInteger, nullable=False, default=0),
+    # Zip of what the script handed over with put_file.
+    Column("files", String(71)),
+    Column("files_bytes", BigInteger, nullable=False, default=0),
     Column("num_samples", BigInteger),
     Column("metrics", JSON),
     Column("parameters", JSON),

@@ -11,6 +11,7 @@ HEAD   /sites/{site}/work/{id}/update         Upload-Offset: bytes stored so far
 PUT    /sites/{site}/work/{id}/update         a chunk; Content-Range: bytes a-b/total,
                                               Update-Digest: sha256:... -> Upload-Offset;
                                               409 with Upload-Offset when it does not continue
+       /sites/{site}/work/{id}/files          HEAD and PUT likewise: the archive of what put_file was given
 POST   /sites/{site}/work/{id}/result         WorkResult    -> ResultAnswer  safe to repeat
 ```
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 PROTOCOL = 1
 """Version of these messages. A coordinator serves this one and refuses others with a clear 400."""
@@ -30,6 +31,16 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$", description="SHA
 SiteName = Annotated[
     str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$", description="Unique name of a site.")
 ]
+
+
+def plain_file_name(name: str) -> str:
+    """The name itself. Raises ValueError when it is no plain name of a file, without folders."""
+    if name in ("", ".", "..") or any(mark in name for mark in "/\\\0") or len(name.encode()) > 200:
+        raise ValueError(f"{name!r} is no plain file name of at most 200 bytes")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(plain_file_name)]
 Scalar = str | int | float | bool | None
 Runtime = Literal["pytorch", "keras"]
 WorkKind = Literal["train", "evaluate"]
@@ -125,6 +136,12 @@ class WorkOrder(Message):
     task_entry: str | None = None
     scripts: SentScripts | None = None
     parameters: dict[str, Scalar] = {}
+    prepared: dict[FileName, Blob] = {}
+    """Files that the job's broadcast function made for the script (fl.get_file)."""
+    prepared_parameters: dict[str, Any] = {}
+    """Parameters that it made for the script (fl.get_parameter)."""
+    files_wanted: bool = False
+    """Whether somebody uses what the script hands over with fl.put_file; otherwise it stays at the site."""
     datasets: tuple[str, ...] = ()
     resource: Resource = Resource()
     seed: Annotated[int, Field(description="Seed of this site's randomness in this round.")]
@@ -153,6 +170,8 @@ class WorkResult(Message):
     update: Blob | None = None
     """safetensors of the client update: float tensors as differences to the round's weights (float32 for
     float16 and bfloat16 weights), integer and boolean tensors as values."""
+    files: Blob | None = None
+    """Zip of what the script handed over with put_file, uploaded first like the update."""
     metrics: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
     """What the script handed over with put_parameter."""

@@ -9,6 +9,7 @@
   metrics.json          written by fl.commit_metrics   (rank 0 only)
   parameters.json       written by fl.put_parameter(s) (rank 0 only)
   result/               written by fl.put_file         (rank 0 only)
+  files.zip             what was in result/, packed by the agent when the script has ended
   output.log            stdout and stderr of the script, bounded
   tmp/                  the script's TMPDIR
 ```
@@ -28,6 +29,7 @@ METRICS = "metrics.json"
 PARAMETERS = "parameters.json"
 PREPARED = "prepared"
 RESULT = "result"
+FILES = "files.zip"
 OUTPUT_LOG = "output.log"
 
 

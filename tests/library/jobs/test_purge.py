@@ -11,11 +11,11 @@ from catchment.jobs import purge
 from catchment.jobs.states import JobState
 from catchment.store import Store
 from catchment.store.blobs import put_bytes
-from catchment.store.schema import checkpoints, jobs, rounds, works
+from catchment.store.schema import checkpoints, jobs, prepared_files, rounds, works
 from tests.library.jobs.doubles import change, make, row
 from tests.library.store.fresh import BOTH
 
-TABLES = (checkpoints, jobs, rounds, works)
+TABLES = (checkpoints, jobs, prepared_files, rounds, works)
 
 
 def blob(store: Store, name: str) -> str:
@@ -27,24 +27,29 @@ def refer(store: Store, job_id: str, kind: str, digest: str) -> None:
     uid = row(store, job_id).uid
     common = {"job_uid": uid, "run": 1}
     attempt = {**common, "number": 1, "attempt": 0, "state": "committed", "cohort": [], "selected_at": 0.0}
+    work = {
+        **common,
+        "id": f"{job_id}-{kind}",
+        "round": 1,
+        "attempt": 0,
+        "kind": "train",
+        "state": "admitted",
+        "order": {},
+        "deadline": 0.0,
+        "created_at": 0.0,
+    }
     statement = {
         "initial": None,
         "scripts": None,
         "weights": insert(rounds).values(**attempt, weights=digest),
         "new_weights": insert(rounds).values(**attempt | {"number": 2}, weights="", new_weights=digest),
-        "update": insert(works).values(
-            **common,
-            id=f"{job_id}-{kind}",
-            round=1,
-            attempt=0,
-            kind="train",
-            site="a",
-            state="admitted",
-            order={},
-            deadline=0.0,
-            created_at=0.0,
-            update=digest,
+        "aggregated": insert(rounds).values(**attempt | {"number": 3}, weights="", aggregated=digest),
+        "extender": None,
+        "prepared": insert(prepared_files).values(
+            **common, round=1, attempt=0, kind="train", name="n", digest=digest, size_bytes=1
         ),
+        "update": insert(works).values(**work, site="a", update=digest),
+        "files": insert(works).values(**work, site="b", files=digest),
         "checkpoint": insert(checkpoints).values(
             **common, number=1, round=1, path="p", digest=digest, created_at=0.0
         ),
@@ -54,11 +59,14 @@ def refer(store: Store, job_id: str, kind: str, digest: str) -> None:
     elif kind == "scripts":
         sent = {"archive": {"digest": digest, "size_bytes": 1}, "config_file": "c", "folder": "f"}
         change(store, job_id, sent_scripts=sent)
+    elif kind == "extender":
+        change(store, job_id, extender={"archive": digest, "entry": "f.py", "starts": 1})
     else:
         store.db.write(lambda tx: tx.execute(statement))
 
 
-KINDS = ["initial", "scripts", "weights", "new_weights", "update", "checkpoint"]
+KINDS = ["initial", "scripts", "extender", "weights", "new_weights", "aggregated", "prepared"]
+KINDS += ["update", "files", "checkpoint"]
 
 
 def counts(store: Store) -> list[Any]:
@@ -81,7 +89,7 @@ def test_all_rows_folders_and_blobs_of_the_job_go(store: Store) -> None:
     uid = row(store).uid
     purge.purge_job(store, uid)
     purge.purge_job(store, uid)
-    assert counts(store) == [0, 0, 0, 0]
+    assert counts(store) == [0] * len(TABLES)
     assert [kind for kind, digest in digests.items() if store.blobs.exists(digest)] == []
     assert store.files.list_files("default", "out") == ["keep"]
     assert store.files.list_files("default", "other") == []

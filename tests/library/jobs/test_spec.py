@@ -271,7 +271,9 @@ def test_the_originals_word_for_keras_is_understood(name: str) -> None:
 
 
 def test_the_originals_name_of_extenders_is_understood() -> None:
-    assert isinstance(refusal(body(extender={"script_path": "x"})), NotSupportedYet)
+    named = {"script_path": "x", "finish": "f"}
+    assert parse_job(body(extender=named)) == parse_job(body(extenders=named))
+    assert parse_job(body(extender=named)).extender_functions == {"finish": "f"}
     assert refusal(body(extender={"script_path": "x"}, extenders={})).field == "extender"
 
 
@@ -344,7 +346,6 @@ LATER: dict[str, list[Any]] = {
     ],
     "strategy": [{"name": "krum", "params": {"f": 1}}],
     "compression": [{"type": "topk", "params": {"ratio": 0.1}}],
-    "extenders": [{"script_path": "x", "broadcast": "b", "aggregate": "a", "finish": "f", "entry": "e.py"}],
     "register": [{"name": "digits", "version": "v1"}, {"name": "digits"}],
     "model_id": ["some-model"],
 }

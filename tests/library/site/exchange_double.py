@@ -137,6 +137,11 @@ class ExchangeDouble:
                 self.changed.wait(left)
 
 
+def _upload(path: list[str]) -> str:
+    """An update goes by its work's id, the files by that and `/files`."""
+    return path[1] if path[2] == "update" else "/".join(path[1:])
+
+
 class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
     daemon_threads = True
@@ -226,8 +231,9 @@ class _Handler(BaseHTTPRequestHandler):
         exchange = self.exchange
         with exchange.changed:
             known = work_id in exchange.orders and work_id not in exchange.cancels
-            complete = result.update is None or (
-                digest_of(bytes(exchange.uploads.get(work_id, b""))) == result.update.digest
+            complete = all(
+                blob is None or digest_of(bytes(exchange.uploads.get(key, b""))) == blob.digest
+                for key, blob in ((work_id, result.update), (f"{work_id}/files", result.files))
             )
             if known and complete:
                 exchange.results.setdefault(work_id, result)
@@ -271,13 +277,13 @@ class _Handler(BaseHTTPRequestHandler):
         if path[1] not in self.exchange.orders:
             self.problem(404, "no such work")
             return
-        self.answer(200, Upload_Offset=str(len(self.exchange.uploads.get(path[1], b""))))
+        self.answer(200, Upload_Offset=str(len(self.exchange.uploads.get(_upload(path), b""))))
 
     def do_PUT(self) -> None:
         path = self.path_of()
         if path is None:
             return
-        exchange, work_id = self.exchange, path[1]
+        exchange, work_id = self.exchange, _upload(path)
         span = self.headers["Content-Range"]
         start = int(span.removeprefix("bytes ").partition("-")[0])
         length = int(self.headers["Content-Length"])

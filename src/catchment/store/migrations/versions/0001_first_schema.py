@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("run_folders", sa.JSON(), nullable=False),
         sa.Column("sent_scripts", sa.JSON(), nullable=True),
         sa.Column("trusted_roots", sa.Text(), nullable=True),
+        sa.Column("extender", sa.JSON(), nullable=True),
         sa.Column("starts", sa.Integer(), nullable=False),
         sa.Column("resumes", sa.Integer(), nullable=False),
         sa.Column("stop_requested", sa.Boolean(), nullable=False),
@@ -73,6 +74,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_namespaces")),
     )
     op.create_table(
+        "prepared_files",
+        sa.Column("job_uid", sa.String(length=32), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "job_uid", "run", "round", "attempt", "kind", "name", name=op.f("pk_prepared_files")
+        ),
+    )
+    with op.batch_alter_table("prepared_files", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_prepared_files_digest"), ["digest"], unique=False)
+
+    op.create_table(
         "rounds",
         sa.Column("job_uid", sa.String(length=32), nullable=False),
         sa.Column("run", sa.Integer(), nullable=False),
@@ -93,6 +111,10 @@ def upgrade() -> None:
         sa.Column("evaluated_at", sa.Double(), nullable=True),
         sa.Column("training_metrics", sa.JSON(), nullable=True),
         sa.Column("metrics", sa.JSON(), nullable=True),
+        sa.Column("training_parameters", sa.JSON(), nullable=True),
+        sa.Column("evaluation_parameters", sa.JSON(), nullable=True),
+        sa.Column("aggregated", sa.String(length=71), nullable=True),
+        sa.Column("finish_ran_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("job_uid", "run", "number", "attempt", name=op.f("pk_rounds")),
     )
     op.create_table(
@@ -136,6 +158,8 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.Double(), nullable=True),
         sa.Column("update", sa.String(length=71), nullable=True),
         sa.Column("update_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("files", sa.String(length=71), nullable=True),
+        sa.Column("files_bytes", sa.BigInteger(), nullable=False),
         sa.Column("num_samples", sa.BigInteger(), nullable=True),
         sa.Column("metrics", sa.JSON(), nullable=True),
         sa.Column("parameters", sa.JSON(), nullable=True),
@@ -166,6 +190,10 @@ def downgrade() -> None:
     op.drop_table("tokens")
     op.drop_table("sites")
     op.drop_table("rounds")
+    with op.batch_alter_table("prepared_files", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_prepared_files_digest"))
+
+    op.drop_table("prepared_files")
     op.drop_table("namespaces")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_jobs_state"))
