@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from catchment.jobs import spec
 from catchment.jobs.states import JobState, RoundState, WorkState
-from catchment.wire.messages import PollRequest, Registration, Runtime, SiteResources, WorkResult
+from catchment.wire.messages import Isolation, PollRequest, Registration, Runtime, SiteResources, WorkResult
 
 MESSAGES: tuple[type[BaseModel], ...] = (Registration, PollRequest, WorkResult)
 """Bodies of the exchange's requests."""
@@ -140,6 +140,7 @@ class Site(Shape):
     resources: SiteResources
     max_task_parallelism: int
     allow_scripts: str
+    isolation: Annotated[Isolation | None, Field(description="null: it runs no scripts that are isolated.")]
     online: bool
     last_seen: str
     working: int

@@ -9,8 +9,8 @@
   metrics.json          written by fl.commit_metrics   (rank 0 only)
   parameters.json       written by fl.put_parameter(s) (rank 0 only)
   result/               written by fl.put_file         (rank 0 only)
-  output.log            stdout and stderr of the script, bounded
   tmp/                  the script's TMPDIR
+<folder>/../output.log  stdout and stderr of the script, bounded
 ```
 """
 
