@@ -129,6 +129,28 @@ class RoundList(Shape):
     rounds: list[Round]
 
 
+class LogLine(Shape):
+    """One line of a job's log."""
+
+    number: Annotated[
+        int, Field(description="From 1 on, without gaps; the oldest lines go when there are many.")
+    ]
+    at: str
+    level: Literal["info", "warning", "error"]
+    source: Annotated[str, Field(description="`coordinator`, or the site whose script printed it.")]
+    run: int | None
+    round: int | None
+    text: str
+
+
+class LogPage(Shape):
+    """Lines of a job's log, newest last."""
+
+    lines: list[LogLine]
+    next: Annotated[int, Field(description="Ask for lines after this one.")]
+    more: Annotated[bool, Field(description="Whether there are more already.")]
+
+
 class Site(Shape):
     """A site as it registered, and whether it lives."""
 

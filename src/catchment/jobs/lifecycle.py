@@ -11,7 +11,7 @@ from sqlalchemy import Row, insert
 from sqlalchemy.exc import IntegrityError
 
 from catchment.errors import AlreadyExists, InvalidField, WrongState
-from catchment.jobs import namespaces, purge, references, rows, views
+from catchment.jobs import log, namespaces, purge, references, rows, views
 from catchment.jobs.spec import Job, parse_job
 from catchment.jobs.states import BUSY, JobState
 from catchment.store import Store
@@ -153,7 +153,12 @@ def begin_start(store: Store, tx: Transaction, row: Row[Any]) -> Start:
         finished_at=None,
         **values,
     )
-    return start_of(rows.by_uid(tx, row.uid))
+    started = rows.by_uid(tx, row.uid)
+    words = f"started: run {started.run}"
+    if not fresh:
+        words += f" goes on, {started.progress} % are done" if started.progress else " goes on"
+    log.write(tx, row.uid, log.Line(words, run=started.run))
+    return start_of(started)
 
 
 def _next_run_folder(store: Store, row: Row[Any], job: Job) -> tuple[int, str]:
@@ -198,7 +203,9 @@ def request_stop(store: Store, namespace: str, job_id: str) -> None:
                 raise WrongState(f"job {job_id!r} is {row.state} and cannot be stopped")
             case JobState.QUEUED | JobState.FAILED:
                 rows.end(tx, row.uid, JobState.STOPPED, row.reason)
+                log.write(tx, row.uid, log.Line("STOPPED", run=row.run))
             case _:
+                log.write(tx, row.uid, log.Line("stop was asked for", "warning", run=row.run))
                 rows.change(
                     tx, row.uid, state=JobState.STOPPING, stop_requested=True, reason="stop was asked for"
                 )

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from catchment.errors import InvalidField, NotFound
-from catchment.jobs import purge, rows
+from catchment.jobs import log, purge, rows
 from catchment.jobs.spec import Job, ScriptsConfig
 from catchment.models.initial import import_weights
 from catchment.models.tensors import file_digest
@@ -43,6 +43,9 @@ def prepare_run(store: Store, claim: Claim) -> str:
     def step(tx: Transaction) -> None:
         held(tx, claim)
         rows.change(tx, claim.uid, **values)
+        if "initial_weights" in values:
+            told = "initial weights read from {} {!r}".format(*job.model_source)
+            log.write(tx, claim.uid, log.Line(told, run=claim.run))
 
     store.db.write(step)
     return digest
