@@ -14,7 +14,7 @@ from api import errors, openapi
 from api.access import LoopbackOnly, Tokens
 from api.deps import Context
 from api.readiness import Readiness
-from api.routes import exchange, jobs, namespaces, system
+from api.routes import exchange, jobs, logs, namespaces, system
 from api.supervision import Supervisor
 from catchment import __version__
 from catchment.jobs.supervise import Launcher
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
     errors.install(app)
-    for part in (jobs, namespaces, system, exchange):
+    for part in (jobs, logs, namespaces, system, exchange):
         app.include_router(part.router)
     openapi.install(app)
     return app

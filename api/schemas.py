@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from catchment.jobs import spec
 from catchment.jobs.states import JobState, RoundState, WorkState
-from catchment.wire.messages import PollRequest, Registration, Runtime, SiteResources, WorkResult
+from catchment.wire.messages import Isolation, PollRequest, Registration, Runtime, SiteResources, WorkResult
 
 MESSAGES: tuple[type[BaseModel], ...] = (Registration, PollRequest, WorkResult)
 """Bodies of the exchange's requests."""
@@ -129,6 +129,28 @@ class RoundList(Shape):
     rounds: list[Round]
 
 
+class LogLine(Shape):
+    """One line of a job's log."""
+
+    number: Annotated[
+        int, Field(description="From 1 on, without gaps; the oldest lines go when there are many.")
+    ]
+    at: str
+    level: Literal["info", "warning", "error"]
+    source: Annotated[str, Field(description="`coordinator`, or the site whose script printed it.")]
+    run: int | None
+    round: int | None
+    text: str
+
+
+class LogPage(Shape):
+    """Lines of a job's log, newest last."""
+
+    lines: list[LogLine]
+    next: Annotated[int, Field(description="Ask for lines after this one.")]
+    more: Annotated[bool, Field(description="Whether there are more already.")]
+
+
 class Site(Shape):
     """A site as it registered, and whether it lives."""
 
@@ -141,6 +163,7 @@ class Site(Shape):
     max_task_parallelism: int
     allow_scripts: str
     mutual_tls: bool
+    isolation: Annotated[Isolation | None, Field(description="null: it runs no scripts that are isolated.")]
     online: bool
     last_seen: str
     working: int

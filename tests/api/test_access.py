@@ -98,6 +98,7 @@ NEEDS = {
     ("PUT", f"{JOBS}/digits:start"): {"admin", "user"},
     ("PUT", f"{JOBS}/digits:stop"): {"admin", "user"},
     ("GET", f"{JOBS}/digits/rounds"): {"admin", "user"},
+    ("GET", f"{JOBS}/digits/logs"): {"admin", "user"},
     ("GET", "/api/v1/namespaces"): {"admin", "user"},
     ("GET", "/api/v1/namespaces/default"): {"admin", "user"},
     ("PUT", "/api/v1/namespaces/other"): {"admin"},

@@ -43,7 +43,7 @@ if mode == "exit":
     sys.exit("the disk is on fire")
 if mode == "hang":
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "catchment-test-hang"])
-    pathlib.Path(here, "hanging").write_text("yes")
+    pathlib.Path(os.environ["TMPDIR"], "hanging").write_text("yes")
     time.sleep(600)
 if mode == "shout":
     for _ in range(100):

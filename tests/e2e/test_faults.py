@@ -16,14 +16,15 @@ from tests.e2e.conftest import LEASE_S, end_group, processes_with
 def test_killing_one_of_three_sites_in_mid_round(system, threshold, state):
     name = f"victim-{threshold}"
     victim = system.add_site(name)
-    marker = system.home / "more" / name / "digits" / "hanging"
+    works = system.home / "more" / name / "home" / "work"
     job_id = system.start(
         id=f"killed-{threshold}",
         clients=f"site-1,site-2,{name}",
         parameters={"--mode": "hang", "--only": name, "--round": 2},
         hyper_parameters={"client_num": 3, "threshold_client_num": threshold, "round_timeout": 20},
     )
-    wait_until(marker.exists, timeout_s=40, what="the site to train in round 2")
+    hanging = "*/task/tmp/hanging"  # a sent script can write nowhere else
+    wait_until(lambda: list(works.glob(hanging)), timeout_s=40, what="the site to train in round 2")
     end_group(victim, signal.SIGKILL)
     shown = system.wait_for(job_id, timeout_s=60)
     assert shown["status"]["state"] == state

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import click
 
 from catchment.cli.exits import FAILED
+from catchment.cli.logs import logs
 from catchment.cli.options import connect, namespace_option, server_options
 from catchment.cli.output import print_fields, print_json, print_table
 from catchment.client import Client, Job
@@ -178,6 +179,9 @@ def watch(
         ended = follow(client, namespace, job_id, as_json=as_json, tolerate_outage_s=outage_s)
     if ended.state != "FINISHED":
         ctx.exit(FAILED)
+
+
+job.add_command(logs)
 
 
 def _read(source: TextIO) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from catchment.site.config import MB, SiteConfig, read_datasets, read_listed, re
 from catchment.site.entries import Entry
 from catchment.site.hardware import detected_resources, installed_runtimes
 from catchment.site.http import Endpoint
-from catchment.site.policy import AllowScripts, Policy
+from catchment.site.policy import AllowScripts, IsolationMode, Policy
 from catchment.stopping import on_stop_signals
 from catchment.tls.contexts import reloading_client_context
 from catchment.wire.messages import Runtime, SiteName, SiteResources
@@ -85,6 +85,20 @@ def site() -> None:
     "--log-mb", type=click.IntRange(min=1), default=16, show_default=True, help="Kept output of a script."
 )
 @click.option("--warm/--cold", default=True, show_default=True, help="Keep the frameworks loaded.")
+@click.option(
+    "--isolation",
+    type=click.Choice(get_args(IsolationMode)),
+    default="auto",
+    show_default=True,
+    help="Isolate sent scripts as far as this host allows, refuse those that cannot be, or isolate none.",
+)
+@click.option("--isolate-entries", is_flag=True, help="Isolate the site's own entries, too.")
+@click.option(
+    "--visible",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Further path that isolated scripts may read; repeat it.",
+)
 @click.option("--verbose", is_flag=True, help="Log more.")
 def start(**options: Any) -> None:
     """Run the site's agent until SIGINT or SIGTERM.
@@ -140,6 +154,10 @@ def _config(**options: Any) -> SiteConfig:
         cache_bytes=options["cache_mb"] * MB,
         log_bytes=options["log_mb"] * MB,
         warm=options["warm"],
+        isolation=options["isolation"],
+        isolate_entries=options["isolate_entries"],
+        visible=tuple(path.absolute() for path in options["visible"]),
+        secrets=tuple(options[name] for name in ("token_file", "client_cert", "client_key") if options[name]),
     )
 
 

@@ -34,7 +34,7 @@ def follow(
     """
     last: Job | None = None
     with _screen(as_json) as screen:
-        for event in watch(client, namespace, job_id, tolerate_outage_s=tolerate_outage_s):
+        for event in watch(client, namespace, job_id, tolerate_outage_s=tolerate_outage_s, live=True):
             screen.show(event)
             if isinstance(event, JobChanged):
                 last = event.job

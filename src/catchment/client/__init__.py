@@ -1,14 +1,29 @@
 """The REST client: what the `catchment` command, tests and people's own programs call."""
 
 from catchment.client.client import Client
-from catchment.client.results import Checkpoint, Job, Namespace, Round, Site, SiteOutcome, Version
-from catchment.client.watching import JobChanged, Outage, RoundDone, WatchEvent, watch
+from catchment.client.events import EventStream, LogEnd, LogLine, LogPage
+from catchment.client.following import follow_logs
+from catchment.client.results import (
+    Checkpoint,
+    Job,
+    Namespace,
+    Outage,
+    Round,
+    Site,
+    SiteOutcome,
+    Version,
+)
+from catchment.client.watching import JobChanged, RoundDone, WatchEvent, watch
 
 __all__ = [
     "Checkpoint",
     "Client",
+    "EventStream",
     "Job",
     "JobChanged",
+    "LogEnd",
+    "LogLine",
+    "LogPage",
     "Namespace",
     "Outage",
     "Round",
@@ -17,5 +32,6 @@ __all__ = [
     "SiteOutcome",
     "Version",
     "WatchEvent",
+    "follow_logs",
     "watch",
 ]

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from catchment.client.connection import Connection
+from catchment.client.events import EventStream, LogPage
 from catchment.client.results import Job, Namespace, Round, Site, Version, listed
 from catchment.errors import NotFound, Refused, Unreachable
 
+LOG_PAGE = 1000
+QUIET_S = 45.0
+"""A stream that is silent for so long is dead: the server says something three times as often."""
 PAGE = 500
 """Jobs per request while a list is read."""
 
@@ -44,6 +49,7 @@ class Client:
         insecure_http: bool = False,
     ) -> None:
         self._connection = Connection(server, token, timeout_s, ca_file=ca_file, insecure_http=insecure_http)
+        self._connect = partial(Connection, server, token, ca_file=ca_file, insecure_http=insecure_http)
         self.server = self._connection.server
 
     def __enter__(self) -> Client:
@@ -97,9 +103,8 @@ class Client:
         self, namespace: str, *, state: str | None = None, offset: int = 0, limit: int | None = None
     ) -> list[Job]:
         """Jobs of the namespace in the server's order, one request."""
-        query = {"state": state, "offset": offset or None, "limit": limit}
-        given = urlencode({key: value for key, value in query.items() if value is not None})
-        answer = self._connection.json("GET", _jobs(namespace) + (f"?{given}" if given else ""))
+        query = _query({"state": state, "offset": offset or None, "limit": limit})
+        answer = self._connection.json("GET", _jobs(namespace) + query)
         return [Job.parse(item) for item in listed(answer, "jobs")]
 
     def all_jobs(self, namespace: str, *, state: str | None = None) -> Iterator[Job]:
@@ -117,6 +122,35 @@ class Client:
         query = f"?run={run}" if run is not None else ""
         answer = self._connection.json("GET", _job(namespace, job_id) + f"/rounds{query}")
         return [Round.parse(item) for item in listed(answer, "rounds")]
+
+    def job_logs(
+        self,
+        namespace: str,
+        job_id: str,
+        *,
+        after: int | None = None,
+        limit: int = LOG_PAGE,
+        round_number: int | None = None,
+        site: str | None = None,
+    ) -> LogPage:
+        """Lines of the job's log, newest last: the newest ones, or the next ones after a number."""
+        wanted = {"after": after, "limit": limit, "round": round_number, "site": site}
+        answer = self._connection.json("GET", _job(namespace, job_id) + "/logs" + _query(wanted))
+        return LogPage.parse(answer)
+
+    def log_events(
+        self,
+        namespace: str,
+        job_id: str,
+        *,
+        after: int = 0,
+        round_number: int | None = None,
+        site: str | None = None,
+    ) -> EventStream:
+        """The job's log as a stream on a connection of its own; to be closed."""
+        query = _query({"round": round_number, "site": site})
+        path = _job(namespace, job_id) + "/logs" + query
+        return EventStream(self._connect(QUIET_S), path, after)
 
     # Namespaces
 
@@ -181,6 +215,11 @@ class Client:
         status, _ = self._connection.request("GET", path)
         if status == 404:
             raise NotFound(str(refused)) from None
+
+
+def _query(wanted: Mapping[str, str | int | None]) -> str:
+    given = urlencode({key: value for key, value in wanted.items() if value is not None})
+    return f"?{given}" if given else ""
 
 
 def _part(name: str) -> str:

@@ -6,6 +6,8 @@ import http.client
 import json
 import socket
 import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -93,6 +95,38 @@ class Connection:
                 return self._fresh(method, path, body)
             raise Unreachable(self._why(error)) from None
 
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[bytes]:
+        """Lines of a GET's answer as they arrive, without their ends; until the server ends it.
+
+        Raises:
+            Unauthorized, NotFound, Refused, CatchmentError: as `json`.
+            Unreachable: there is no answer, or it broke off, or nothing came within the time-out.
+        """
+        try:
+            self._http.close()
+            self._http.request("GET", self._base + path, headers={**self._headers(), **headers})
+            with self._http.getresponse() as response:
+                if response.status >= 300:
+                    raise _error(response.status, response.read(), f"GET {path}")
+                while line := response.readline():
+                    yield line.rstrip(b"\r\n")
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise Unreachable(self._why(error)) from None
+        finally:
+            self._http.close()
+
+    def abort(self) -> None:
+        """Break a request off that another thread waits in."""
+        if (sock := self._http.sock) is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": f"catchment/{__version__}"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
     def _fresh(self, method: str, path: str, body: object) -> tuple[int, bytes]:
         try:
             return self._once(method, path, body)
@@ -101,13 +135,11 @@ class Connection:
             raise Unreachable(self._why(error)) from None
 
     def _once(self, method: str, path: str, body: object) -> tuple[int, bytes]:
-        headers = {"Accept": "application/json", "User-Agent": f"catchment/{__version__}"}
+        headers = self._headers()
         content = None
         if body is not None:
             content = json.dumps(body, allow_nan=False).encode()
             headers["Content-Type"] = "application/json"
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
         self._http.request(method, self._base + path, body=content, headers=headers)
         with self._http.getresponse() as response:
             return response.status, response.read()

@@ -12,6 +12,14 @@ ENDED = frozenset({"FINISHED", "FAILED", "STOPPED"})
 
 
 @dataclass(frozen=True)
+class Outage:
+    """The server does not answer since `seconds`; `reason` is None when it answers again."""
+
+    reason: str | None
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A saved model of a job."""
 

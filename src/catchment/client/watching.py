@@ -1,4 +1,4 @@
-"""Following a job until it ends, by asking again and again."""
+"""Following a job until it ends: asking again when its log says that there is news, or after a while."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from catchment.client.client import Client
-from catchment.client.results import Job, Round
+from catchment.client.following import LogWatch
+from catchment.client.results import Job, Outage, Round
 from catchment.errors import Unreachable
 
 SHORTEST_PAUSE_S = 0.4
 LONGEST_PAUSE_S = 1.0
 LONGEST_OUTAGE_PAUSE_S = 5.0
+TOLD_PAUSE_S = 5.0
+"""Where the server tells of news, it is asked so seldom without any."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,6 @@ class RoundDone:
     round: Round
 
 
-@dataclass(frozen=True)
-class Outage:
-    """The server does not answer since `seconds`; `reason` is None when it answers again."""
-
-    reason: str | None
-    seconds: float
-
-
 WatchEvent = JobChanged | RoundDone | Outage
 
 
@@ -48,6 +43,7 @@ def watch(
     *,
     tolerate_outage_s: float = 60.0,
     stop: threading.Event | None = None,
+    live: bool = False,
 ) -> Iterator[WatchEvent]:
     """Events of the job from its first round on, until it has ended or `stop` is set.
 
@@ -59,13 +55,29 @@ def watch(
         job_id: of the job.
         tolerate_outage_s: how long the server may be away before the watch gives up.
         stop: ends the watch early, from another thread.
+        live: listen to the job's log, and ask when it says something, instead of at short intervals.
 
     Raises:
         NotFound: there is no such job, or it was deleted meanwhile.
         Unreachable: the server does not answer at first, or was away for longer than tolerated.
     """
-    seen = _Seen()
     stop = stop or threading.Event()
+    if not live:
+        yield from _watch(client, namespace, job_id, tolerate_outage_s, stop, None)
+        return
+    with LogWatch(client, namespace, job_id) as news:
+        yield from _watch(client, namespace, job_id, tolerate_outage_s, stop, news)
+
+
+def _watch(
+    client: Client,
+    namespace: str,
+    job_id: str,
+    tolerate_outage_s: float,
+    stop: threading.Event,
+    news: LogWatch | None,
+) -> Iterator[WatchEvent]:
+    seen = _Seen()
     pause_s = SHORTEST_PAUSE_S
     lost_at: float | None = None
     while not stop.is_set():
@@ -88,7 +100,18 @@ def watch(
             if job.ended:
                 return
             pause_s = SHORTEST_PAUSE_S if events else min(pause_s * 1.2, LONGEST_PAUSE_S)
+        _pause(pause_s, stop, news if lost_at is None else None)
+
+
+def _pause(pause_s: float, stop: threading.Event, news: LogWatch | None) -> None:
+    """Wait before the next question: until there is news, where somebody tells."""
+    if news is None or not news.works:
         stop.wait(pause_s)
+        return
+    deadline = time.monotonic() + TOLD_PAUSE_S
+    while not stop.is_set() and (left := deadline - time.monotonic()) > 0:
+        if news.wait(min(left, SHORTEST_PAUSE_S)):
+            return
 
 
 @dataclass

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, select, update
 
 from catchment import faults
 from catchment.errors import NotFound, TransferError
 from catchment.exchange import transfer
 from catchment.exchange.storable import storable
+from catchment.jobs import log
 from catchment.jobs.rows import topic
 from catchment.jobs.states import AT_SITE, WorkState
 from catchment.store import Store
@@ -39,9 +40,11 @@ def finish_work(
             transfer.keep_arrived(store, site, work_id, part, blob, secured=secured)
 
     def step(tx: Transaction) -> ResultAnswer:
-        work = tx.execute(
-            select(works).where(works.c.id == work_id, works.c.site == site).with_for_update()
-        ).first()
+        mine = (works.c.id == work_id) & (works.c.site == site)
+        uid = tx.execute(select(works.c.job_uid).where(mine)).scalar()
+        if uid is not None:
+            log.lock(tx, uid)
+        work = tx.execute(select(works).where(mine).with_for_update()).first()
         if work is None:
             raise NotFound(f"site {site!r} has no work {work_id!r}")
         transfer.require_secured(work, secured)
@@ -53,7 +56,9 @@ def finish_work(
             raise TransferError(f"update {result.update.digest} has not arrived; upload it first")
         if result.status == "done" and result.files is not None and work.files != result.files.digest:
             raise TransferError(f"files {result.files.digest} have not arrived; upload them first")
-        tx.execute(update(works).where(works.c.id == work_id).values(**_values(result, tx.now)))
+        values = _values(result, tx.now)
+        tx.execute(update(works).where(works.c.id == work_id).values(**values))
+        log.write(tx, work.job_uid, *_told(work, result, values))
         tx.notify(topic(work.job_uid))
         return ResultAnswer(accepted=True)
 
@@ -73,3 +78,14 @@ def _values(result: WorkResult, now: float) -> dict[str, Any]:
         "seconds": result.seconds,
         "finished_at": now,
     }
+
+
+def _told(work: Row[Any], result: WorkResult, values: dict[str, Any]) -> list[log.Line]:
+    """What the job's log says of a result: the end of the script's output, and what became of it."""
+    level: log.Level = "info" if result.status == "done" else "error"
+    lines = log.tail(values["log_tail"], level=level, source=work.site, run=work.run, round_number=work.round)
+    done = "trained" if work.kind == "train" else "evaluated"
+    words = f"{work.kind} failed: {values['reason']}"
+    if result.status == "done":
+        words = f"{done} in {result.seconds:.2f} s: {log.numbers(values['metrics']) or 'no metrics'}"
+    return [*lines, log.Line(words, level, work.site, work.run, work.round)]

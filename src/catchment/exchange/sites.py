@@ -246,6 +246,7 @@ def list_sites(store: Store) -> list[dict[str, Any]]:
                 "address": row.address,
                 **{key: row.registration[key] for key in SHOWN},
                 "mutual_tls": row.certificate is not None,
+                "isolation": row.registration.get("isolation"),  # a site of an earlier version has none
                 "online": is_online(row, tx.now, lease_s),
                 "last_seen": rfc3339(row.last_seen),
                 "working": working.get(row.name, 0),

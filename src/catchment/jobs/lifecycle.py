@@ -20,6 +20,7 @@ from catchment.errors import (
     Unreachable,
     WrongState,
 )
+from catchment.jobs import log as job_log
 from catchment.jobs import namespaces, purge, queue, references, rows, views
 from catchment.jobs.spec import Job, parse_job
 from catchment.jobs.states import BUSY, JobState
@@ -218,7 +219,12 @@ def begin_start(store: Store, tx: Transaction, row: Row[Any], *, fresh: bool = F
         finished_at=None,
         **values,
     )
-    return start_of(rows.by_uid(tx, row.uid))
+    started = rows.by_uid(tx, row.uid)
+    words = f"started: run {started.run}"
+    if not fresh:
+        words += f" goes on, {started.progress} % are done" if started.progress else " goes on"
+    job_log.write(tx, row.uid, job_log.Line(words, run=started.run))
+    return start_of(started)
 
 
 def _next_run_folder(store: Store, row: Row[Any], job: Job) -> tuple[int, str]:
@@ -263,9 +269,12 @@ def request_stop(store: Store, namespace: str, job_id: str) -> None:
                 raise WrongState(f"job {job_id!r} is {row.state} and cannot be stopped")
             case JobState.FAILED:
                 rows.end(tx, row.uid, JobState.STOPPED, row.reason)
+                job_log.write(tx, row.uid, job_log.Line("STOPPED", run=row.run))
             case JobState.QUEUED:
                 rows.end(tx, row.uid, JobState.STOPPED)
+                job_log.write(tx, row.uid, job_log.Line("STOPPED", run=row.run))
             case _:
+                job_log.write(tx, row.uid, job_log.Line("stop was asked for", "warning", run=row.run))
                 rows.change(
                     tx, row.uid, state=JobState.STOPPING, stop_requested=True, reason="stop was asked for"
                 )

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from sqlalchemy import Row, select, update
 
 from catchment.errors import CatchmentError, Unreachable
+from catchment.jobs import log as job_log
 from catchment.jobs import purge, rows
 from catchment.jobs.lifecycle import Start, start_of, start_queued
 from catchment.jobs.states import BUSY, JobState
@@ -159,9 +160,12 @@ def _wait_or_fail(store: Store, uid: str, reason: str, error: CatchmentError) ->
             return
         over = tx.now - row.state_since > store.settings.start_timeout_s
         if over or not isinstance(error, Unreachable):
-            rows.end(tx, uid, JobState.FAILED, str(error) if not over else f"{reason}, for too long")
+            told = str(error) if not over else f"{reason}, for too long"
+            rows.end(tx, uid, JobState.FAILED, told)
+            job_log.write(tx, uid, job_log.Line(f"FAILED: {told}", "error", run=row.run))
         elif row.reason != reason:
             tx.execute(update(jobs).where(jobs.c.uid == uid).values(reason=reason))
+            job_log.write(tx, uid, job_log.Line(reason, "warning", run=row.run))
 
     store.db.write(step)
 
@@ -220,11 +224,13 @@ def _resume(store: Store, launcher: Launcher, row: Row[Any], state: RunState) ->
         current = rows.by_uid(tx, row.uid, lock=True)
         due = current.state == row.state and current.lease_until <= tx.now
         if due:
+            reason = "the flow process was lost; the job goes on after its last committed round"
+            job_log.write(tx, row.uid, job_log.Line(reason, "warning", run=row.run))
             rows.change(
                 tx,
                 row.uid,
                 state=JobState.STARTING,
-                reason="the flow process was lost; the job goes on after its last committed round",
+                reason=reason,
                 resumes=current.resumes + 1,
                 flow_run_id=flow_run_id,
                 lease_owner=None,
@@ -244,6 +250,9 @@ def _end_if_still(store: Store, row: Row[Any], state: JobState, reason: str) -> 
         current = rows.by_uid(tx, row.uid, lock=True)
         if current.state == row.state and not _is_driven(current, tx.now):
             rows.end(tx, row.uid, state, reason)
+            level: job_log.Level = "error" if state == JobState.FAILED else "info"
+            words = f"{state}: {reason}" if reason else str(state)
+            job_log.write(tx, row.uid, job_log.Line(words, level, run=row.run))
             rows.cancel_open_works(tx, row.uid, reason or "the job was stopped")
 
     store.db.write(step)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, insert, select
 
 from catchment import faults
-from catchment.jobs import rows
+from catchment.jobs import log, rows
 from catchment.rounds import journal
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
@@ -62,6 +62,8 @@ def save_checkpoint(store: Store, claim: Claim, number: int) -> Checkpoint:
                 created_at=tx.now,
             )
         )
+        told = f"checkpoint_v{next_number} saved as {path}"
+        log.write(tx, claim.uid, log.Line(told, run=claim.run, round=number))
         tx.notify(rows.topic(claim.uid))
 
     store.db.write(step)

@@ -13,6 +13,7 @@ from sqlalchemy import Row, update
 
 from catchment.errors import CatchmentError, JobStopped, LeaseLost
 from catchment.jobs import lifecycle, rows
+from catchment.jobs import log as job_log
 from catchment.jobs.states import JobState
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -69,6 +70,9 @@ def claim_job(store: Store, namespace: str, job_id: str, *, flow_run_id: str, at
             lease_owner=owner,
             lease_until=tx.now + store.settings.job_lease_s,
         )
+        again = " again" if row.lease_owner not in (None, owner) or attempt > 1 or row.resumes else ""
+        told = f"RUNNING{again}, in flow run {flow_run_id}"
+        job_log.write(tx, row.uid, job_log.Line(told, run=row.run))
         return Claim(row.uid, namespace, job_id, row.run, owner)
 
     return store.db.write(step)

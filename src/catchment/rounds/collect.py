@@ -10,7 +10,7 @@ from sqlalchemy import Row, select
 from catchment import faults
 from catchment.errors import BadTensors, NotFound, RoundFailed, TransferError
 from catchment.exchange.sites import lose_works
-from catchment.jobs import rows
+from catchment.jobs import log, rows
 from catchment.jobs.spec import HyperParameters
 from catchment.jobs.states import AT_SITE, PENDING, RoundState, WorkState
 from catchment.models.tensors import Signature, TensorFile
@@ -118,6 +118,10 @@ def admit_delivered(
         ) -> None:
             held(tx, claim)
             journal.end_work(tx, work.id, state, reason, num_samples=samples)
+            if reason:
+                told = f"rejected: {reason}" if state == WorkState.REJECTED else reason
+                line = log.Line(told, "warning", work.site, work.run, work.round)
+                log.write(tx, claim.uid, line)
 
         store.db.write(step)
         faults.reach("after_admission")
@@ -143,14 +147,18 @@ def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> t
     journal.take_back(tx, pending, late)
     enough = admitted >= hyper.threshold_client_num
     values: dict[str, Any] = {"collected_at": tx.now}
+    told = "; ".join(
+        f"{work.site} {_told(work, pending, late)}" for work in found if work.state != WorkState.ADMITTED
+    )
+    if enough and told:
+        words = f"{admitted} of {len(found)} updates: {told}"
+        log.write(tx, claim.uid, log.Line(words, "warning", run=claim.run, round=number))
     if not enough:
-        told = "; ".join(
-            f"{work.site} {_told(work, pending, late)}" for work in found if work.state != "admitted"
-        )
         values["state"] = RoundState.FAILED
         values["reason"] = (
             f"round {number} has {admitted} of at least {hyper.threshold_client_num} updates: {told}"[:4000]
         )
+        log.write(tx, claim.uid, log.Line(values["reason"], "error", run=claim.run, round=number))
     journal.change_round(tx, attempt, **values)
     tx.notify(rows.topic(claim.uid))
     return Collected(attempt.attempt, admitted, enough, values.get("reason", "")), 0.0

@@ -9,7 +9,7 @@ from sqlalchemy import Row, select
 
 from catchment import faults
 from catchment.errors import RoundFailed
-from catchment.jobs import purge, rows
+from catchment.jobs import log, purge, rows
 from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
 from catchment.models.tensors import TensorFile, TensorWriter
@@ -104,15 +104,18 @@ def _commit(
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
     job = rows.spec_of(row)
     hyper, sent_ahead = job.hyper_parameters, "broadcast" not in job.extender_functions
+    means = weighted_means([work.metrics or {} for work in admitted])
     journal.change_round(
         tx,
         attempt,
         state=RoundState.COMMITTED,
         new_weights=digest,
         committed_at=tx.now,
-        training_metrics=weighted_means([work.metrics or {} for work in admitted]),
+        training_metrics=means,
         **values,
     )
+    told = f"committed, {len(admitted)} updates: {log.numbers(means)}"
+    log.write(tx, claim.uid, log.Line(told, run=claim.run, round=number))
     progress = min(99, 100 * number // hyper.max_round_num)
     rows.change(tx, claim.uid, progress=progress, reason="", resumes=0)
     if evaluation_due(hyper, number) and sent_ahead:

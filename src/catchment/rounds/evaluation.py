@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete
 
-from catchment.jobs import rows
+from catchment.jobs import log, rows
 from catchment.jobs.spec import HyperParameters
 from catchment.jobs.states import PENDING, WorkState
 from catchment.rounds import journal
@@ -107,6 +107,12 @@ def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> t
         return False, 0.0 if any(work.state == WorkState.DELIVERED for work in pending) else wait_s
     journal.take_back(tx, pending, "the evaluation closed without it")
     reports = [work.metrics or {} for work in found if work.state == WorkState.ADMITTED]
-    journal.change_round(tx, row, evaluated_at=tx.now, metrics=weighted_means(reports) if reports else None)
+    means = weighted_means(reports) if reports else None
+    journal.change_round(tx, row, evaluated_at=tx.now, metrics=means)
+    told = f"evaluated by {len(reports)} of {len(found)} sites"
+    line = log.Line(f"{told}: {log.numbers(means)}", run=claim.run, round=number)
+    if means is None:
+        line = log.Line(f"{told}; the round has no metrics", "warning", run=claim.run, round=number)
+    log.write(tx, claim.uid, line)
     tx.notify(rows.topic(claim.uid))
     return True, 0.0

@@ -10,6 +10,7 @@ from sqlalchemy import Row, func, insert, select, update
 
 from catchment.errors import NotFound, RoundFailed
 from catchment.exchange.sites import is_online
+from catchment.jobs import log
 from catchment.jobs.rows import site_topic, spec_of
 from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
@@ -89,6 +90,9 @@ def open_attempt(
             selected_at=tx.now,
         )
     )
+    tried = f", attempt {attempt + 1}" if attempt else ""
+    told = f"cohort of {len(cohort)}{tried}: {', '.join(cohort)} ({rule})"
+    log.write(tx, claim.uid, log.Line(told, run=claim.run, round=number))
 
 
 def works_of(tx: Transaction, claim: Claim, number: int, attempt: int, kind: str) -> list[Row[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from catchment.archives import ZIP_TIME
 from catchment.errors import InvalidField, NotFound
 from catchment.extenders import script
-from catchment.jobs import purge, rows, ssl_folder
+from catchment.jobs import log, purge, rows, ssl_folder
 from catchment.jobs.spec import Job, ScriptsConfig
 from catchment.models.initial import import_weights
 from catchment.rounds.claim import Claim, held
@@ -47,6 +47,9 @@ def prepare_run(store: Store, claim: Claim) -> str:
     def step(tx: Transaction) -> None:
         held(tx, claim)
         rows.change(tx, claim.uid, **values)
+        if "initial_weights" in values:
+            told = "initial weights read from {} {!r}".format(*job.model_source)
+            log.write(tx, claim.uid, log.Line(told, run=claim.run))
 
     store.db.write(step)
     if before and "extender" in values:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from catchment import faults
 from catchment.errors import LeaseLost, NotFound, RoundFailed
-from catchment.jobs import rows, views
+from catchment.jobs import log, rows, views
 from catchment.jobs.states import JobState, RoundState
 from catchment.rounds import checkpoints, journal
 from catchment.rounds.claim import Claim, held
@@ -81,6 +81,8 @@ def finish_run(store: Store, claim: Claim) -> dict[str, Any]:
     def step(tx: Transaction) -> None:
         held(tx, claim)
         rows.end(tx, claim.uid, JobState.FINISHED, progress=100)
+        told = f"FINISHED after {summary['rounds']} rounds, weights {summary['weights']}"
+        log.write(tx, claim.uid, log.Line(told, run=claim.run))
 
     store.db.write(step)
     return summary
@@ -133,7 +135,11 @@ def _end(store: Store, claim: Claim, state: JobState, reason: str) -> None:
             rows.change(tx, claim.uid, lease_owner=None, lease_until=0.0)
         elif row.stop_requested:
             rows.end(tx, claim.uid, JobState.STOPPED)
+            log.write(tx, claim.uid, log.Line("STOPPED", run=claim.run))
         else:
             rows.end(tx, claim.uid, state, reason)
+            level: log.Level = "error" if state == JobState.FAILED else "info"
+            words = f"{state}: {reason}" if reason else str(state)
+            log.write(tx, claim.uid, log.Line(words, level, run=claim.run))
 
     store.db.write(step)

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from catchment import faults
 from catchment.errors import NotFound, RoundFailed
 from catchment.exchange.sites import SITES_TOPIC
-from catchment.jobs import rows
+from catchment.jobs import log, rows
 from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState
 from catchment.rounds import journal
@@ -67,6 +67,7 @@ def _try_to_select(
     if cohort is None:
         if row.reason != missing:
             rows.change(tx, claim.uid, reason=missing, waits_for_sites=True)
+            log.write(tx, claim.uid, log.Line(missing, "warning", run=claim.run, round=number))
         return None, missing, min(store.settings.cohort_wait_s, job.hyper_parameters.round_timeout)
     attempt = known.attempt + 1 if known is not None else 0
     weights = current_weights(tx, claim, row)

@@ -19,6 +19,7 @@ from catchment.site.exchange import Exchange, NotRegisteredError
 from catchment.site.fetching import CachedFetch
 from catchment.site.hardware import visible_gpus
 from catchment.site.home import Home
+from catchment.site.isolation import Isolator
 from catchment.site.launch import Launcher
 from catchment.site.outbox import Outbox
 from catchment.site.placement import Places
@@ -84,7 +85,8 @@ class Agent:
             self._launcher.preload(runtime)
         cache = BlobCache(self._home.cache, config.cache_bytes)
         fetch = CachedFetch(cache, self._open_exchange)
-        runner = Runner(config, self._home, self._launcher, fetch, cgroups)
+        self._isolator = Isolator.tried_out(config, self._home)
+        runner = Runner(config, self._home, self._launcher, fetch, cgroups, self._isolator)
         self._outbox = Outbox(self._home.outbox, self._open_exchange, self._introduce, self._on_free)
         places = Places(visible_gpus()[: config.resources.gpu], sorted(os.sched_getaffinity(0)))
         self._works = Works(
@@ -124,6 +126,7 @@ class Agent:
             resources=config.resources,
             max_task_parallelism=config.max_task_parallelism,
             allow_scripts=config.policy.allow_scripts,
+            isolation=self._isolator.report,
             agent_version=catchment.__version__,
         )
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catchment.errors import SetupError
 from catchment.site.http import Endpoint
-from catchment.site.policy import Policy
+from catchment.site.policy import IsolationMode, Policy
 from catchment.wire.messages import Digest, Runtime, SiteResources
 
 MB = 1_000_000
@@ -31,6 +31,11 @@ class SiteConfig:
         cache_bytes: size of the cache of downloaded blobs.
         log_bytes: how much of a script's output is kept.
         warm: start scripts from fork servers.
+        isolation: "auto" isolates sent scripts as far as this host allows, "require" refuses those that
+            cannot be isolated, "off" isolates none.
+        isolate_entries: treat the site's own entries like sent scripts.
+        visible: further paths that isolated scripts may read.
+        secrets: files that no isolated script may read, wherever they lie.
     """
 
     name: str
@@ -47,6 +52,15 @@ class SiteConfig:
     cache_bytes: int = 4096 * MB
     log_bytes: int = 16 * MB
     warm: bool = True
+    isolation: IsolationMode = "auto"
+    isolate_entries: bool = False
+    visible: tuple[Path, ...] = ()
+    secrets: tuple[Path, ...] = ()
+
+    @property
+    def may_isolate(self) -> bool:
+        """Whether there is anything that would be isolated."""
+        return self.isolation != "off" and (self.isolate_entries or self.policy.allow_scripts != "never")
 
 
 def read_datasets(path: Path) -> dict[str, Path]:

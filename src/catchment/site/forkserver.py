@@ -122,7 +122,9 @@ class ForkServer:
     @staticmethod
     def _environment() -> dict[str, str]:
         """One thread, and no GPU: a driver that was opened before a fork is of no use after it."""
-        base = environment.with_python_path(environment.cleaned(os.environ))
+        own = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME", "TMPDIR") if name in os.environ}
+        # A script can read what the process that it is a fork of was started with.
+        base = environment.with_python_path({**own, **environment.public(os.environ)})
         alone = {
             **limits.thread_variables(1),
             "CUDA_VISIBLE_DEVICES": "",

@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from catchment.site import limits, processes
 from catchment.site.launch_file import Launch, Outcome
+from catchment.site.sandbox import CannotIsolateError, Room, enter
 
 Next = Callable[[], object]
 """What a process does after a fork: returned through the stack, so that each copy unwinds its own."""
@@ -43,14 +44,20 @@ def keep(control: socket.socket, output: int, run_script: Callable[[Launch], obj
     os.setsid()
     processes.become_subreaper()
     keeper = os.getpid()
+    try:
+        room = enter(launch.sandbox) if launch.sandbox else None
+    except CannotIsolateError as error:
+        control.sendall(json.dumps({"started": []}).encode() + b"\n")
+        control.sendall(Outcome("not_isolated", part=error.part, reason=error.reason).to_json())
+        return lambda: os._exit(0)
     ranks: dict[int, int] = {}
     for rank in range(len(launch.rank_env)):
         pid = os.fork()
         if pid == 0:
-            return _worker(launch, rank, keeper, output, run_script)
+            return _worker(launch, rank, keeper, output, run_script, room)
         ranks[pid] = rank
     os.close(output)
-    with _Watch(launch, ranks, control) as watch:
+    with _Watch(launch, ranks, control, room.host if room else 0) as watch:
         control.sendall(json.dumps({"started": list(ranks)}).encode() + b"\n")
         outcome = watch.until_the_end()
     with suppress(OSError):  # the agent may be gone, and nobody left to tell
@@ -59,11 +66,15 @@ def keep(control: socket.socket, output: int, run_script: Callable[[Launch], obj
 
 
 def _worker(
-    launch: Launch, rank: int, keeper: int, output: int, run_script: Callable[[Launch], object] | None
+    launch: Launch,
+    rank: int,
+    keeper: int,
+    output: int,
+    run_script: Callable[[Launch], object] | None,
+    room: Room | None,
 ) -> Next:
-    """Turn this fresh fork into a worker: own session, limits, folder, output, environment."""
+    """Turn this fresh fork into a worker: own session, limits, sandbox, folder, output, environment."""
     os.setsid()
-    processes.die_with_parent(keeper)
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
@@ -72,10 +83,13 @@ def _worker(
     null = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((null, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     launch = replace(launch, env={**launch.env, **launch.rank_env[rank]})
     try:
         limits.apply(launch.limits)
+        if room is not None:
+            room.join()
+        processes.die_with_parent(keeper)  # a change of user would undo it
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir(launch.cwd)
         if run_script is None:
             for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, other programs should not
@@ -91,8 +105,9 @@ def _worker(
 class _Watch:
     """Waits for the workers' end, the agent's word, the clock and the memory, whichever comes first."""
 
-    def __init__(self, launch: Launch, ranks: dict[int, int], control: socket.socket) -> None:
+    def __init__(self, launch: Launch, ranks: dict[int, int], control: socket.socket, host: int) -> None:
         self.launch = launch
+        self.host = host
         self.ranks = ranks
         self.control = control
         self.running = dict(ranks)
@@ -183,6 +198,7 @@ class _Watch:
         """What the workers use too much of, if anything."""
         allowed = self.launch.limits.memory_mb * limits.MB
         groups, orphans = processes.trees(self.running, os.getpid())
+        orphans = [pid for pid in orphans if pid != self.host]
         for pid, members in groups.items():
             # Orphans belong to somebody, nobody knows to whom; they are few, and counted with the first.
             tree = [*members, *orphans] if self.ranks[pid] == 0 else members

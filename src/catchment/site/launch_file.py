@@ -6,9 +6,11 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from catchment.site.file_tree import Place
 from catchment.site.limits import Limits
+from catchment.site.sandbox import Sandbox
 
-Ending = Literal["exited", "timed_out", "stopped", "memory", "processes", "lost"]
+Ending = Literal["exited", "timed_out", "stopped", "memory", "processes", "not_isolated", "lost"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Launch:
         rank_env: what each worker has in its environment beside.
         timeout_s: seconds until the script counts as hung.
         grace_s: seconds between SIGTERM and SIGKILL.
+        sandbox: what the script is kept from; None: nothing.
     """
 
     argv: tuple[str, ...]
@@ -34,6 +37,7 @@ class Launch:
     timeout_s: float
     limits: Limits
     grace_s: float = 3.0
+    sandbox: Sandbox | None = None
 
     def to_json(self) -> bytes:
         """One line of JSON."""
@@ -47,7 +51,11 @@ class Launch:
         limits["cores"] = tuple(limits["cores"])
         values["argv"] = tuple(values["argv"])
         values["rank_env"] = tuple(values["rank_env"])
-        return cls(limits=Limits(**limits), **values)
+        sandbox = values.pop("sandbox")
+        if sandbox is not None:
+            places = tuple(Place(**place) for place in sandbox.pop("places"))
+            sandbox = Sandbox(places=places, **sandbox)
+        return cls(limits=Limits(**limits), sandbox=sandbox, **values)
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,14 @@ class Outcome:
     """How a script ended.
 
     Attributes:
-        ending: "exited" by itself, or why it was killed; "lost" when its keeper vanished.
+        ending: "exited" by itself, or why it was killed; "lost" when its keeper vanished; "not_isolated"
+            when its sandbox could not be set up, so that it never ran.
         code: exit code of the first worker that failed, else 0; negative: the signal that ended it.
         rank: the worker that `code` or `used_mb` is about.
         used_mb: memory in use when it was killed for that.
         seconds: from start to end.
         peak_mb: the most memory that the watch saw in one worker's tree.
+        part, reason: of "not_isolated": what could not be had, and why.
     """
 
     ending: Ending
@@ -70,6 +80,8 @@ class Outcome:
     seconds: float = 0.0
     peak_mb: int = 0
     codes: dict[str, int] = field(default_factory=dict)
+    part: str = ""
+    reason: str = ""
 
     def to_json(self) -> bytes:
         """One line of JSON."""

@@ -10,6 +10,7 @@ from typing import Literal
 from catchment.errors import PolicyRefused, SiteError
 
 AllowScripts = Literal["never", "listed", "always"]
+IsolationMode = Literal["auto", "require", "off"]
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,28 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int, second: int = 0) -> None:
+    """Call prctl(2).
+
+    Raises:
+        OSError: it was refused.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
+    arguments = (ctypes.c_ulong(number) for number in (value, second, 0, 0))
+    if libc.prctl(ctypes.c_int(option), *arguments) != 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), "prctl")
+        raise OSError(code, f"prctl {option}: {os.strerror(code)}")
 
 
 def become_subreaper() -> None:
     """Orphans among this process's descendants become its children, so that none is ever out of reach."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent(parent: int) -> None:
     """This process is killed when its parent ends; `parent` is the parent's id, taken before the fork."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() not in (parent, 0):  # 0: a parent outside this process's pid namespace
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -18,6 +18,7 @@ from catchment.site.config import SiteConfig
 from catchment.site.entries import Entries, Entry, EntryPart, read_sent
 from catchment.site.fetching import Fetch
 from catchment.site.home import Home, folder_name
+from catchment.site.isolation import Isolator
 from catchment.site.launch import Launcher
 from catchment.site.launch_file import Launch, Outcome
 from catchment.site.output import tail
@@ -26,7 +27,7 @@ from catchment.site.policy import chosen_datasets
 from catchment.site.verdict import check_ended_well
 from catchment.site.work import Work, WorkCancelledError
 from catchment.wire.messages import SentScripts, WorkOrder, WorkResult
-from catchment.wire.task import OUTPUT_LOG, PREPARED, TASK_VARIABLE, WEIGHTS
+from catchment.wire.task import PREPARED, TASK_VARIABLE, WEIGHTS
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Runner:
         launcher: Launcher,
         fetch: Fetch,
         cgroups: Cgroups | None = None,
+        isolator: Isolator | None = None,
     ) -> None:
         self._config = config
         self._home = home
@@ -61,6 +63,7 @@ class Runner:
         self._fetch = fetch
         self._entries = Entries(config.entries)
         self._cgroups = cgroups
+        self._isolator = isolator or Isolator()
 
     def run(self, work: Work, place: Place, *, dry_run: bool = False) -> WorkResult:
         """Do the work; whatever goes wrong at the site becomes a failed result with a reason.
@@ -70,7 +73,7 @@ class Runner:
         """
         started = time.time()
         work.clear()
-        log = work.task_folder / OUTPUT_LOG
+        log = work.output
         try:
             done = self._run(work, place, dry_run)
             result = WorkResult(
@@ -105,17 +108,19 @@ class Runner:
         if timeout_s <= 0:
             raise SiteError("the round's deadline passed before the script could start")
         # Keras chooses its device when it is imported: a fork server's has none but the processor.
+        script_limits = self._limits(order, place, work.task_folder / WEIGHTS)
         launch = Launch(
             argv=line.argv,
             script="" if order.runtime == "keras" and order.resource.gpu else line.script,
             cwd=str(folder),
-            env=self._environment(order, place, task_file, folder, python=line.is_python),
+            env=self._environment(work, place, task_file, folder, python=line.is_python),
             rank_env=_rank_variables(order.resource.worker_num),
             timeout_s=timeout_s,
-            limits=self._limits(order, place, work.task_folder / WEIGHTS),
+            limits=script_limits,
+            sandbox=self._isolator.sandbox_for(work, folder, datasets.values(), script_limits.memory_mb),
         )
         outcome = self._limited(work, launch)
-        check_ended_well(outcome, part.entry, launch, work.task_folder / OUTPUT_LOG)
+        check_ended_well(outcome, part.entry, launch, work.output)
         return task_folder.committed(work.task_folder, order)
 
     def _command(self, work: Work) -> tuple[EntryPart, command.Command, Path]:
@@ -163,7 +168,7 @@ class Runner:
         running = self._launcher.start(
             launch,
             runtime=work.order.runtime,
-            log=work.task_folder / OUTPUT_LOG,
+            log=work.output,
             log_bytes=self._config.log_bytes,
         )
         work.attach(running)
@@ -184,13 +189,16 @@ class Runner:
     def _keep_log(self, work: Work) -> None:
         order = work.order
         kept = self._home.log_file(order.job_id, str(order.round), order.kind, order.work_id)
-        shutil.copyfile(work.task_folder / OUTPUT_LOG, kept)
+        shutil.copyfile(work.output, kept)
         self._home.tidy_logs()
 
     def _environment(
-        self, order: WorkOrder, place: Place, task_file: Path, folder: Path, *, python: bool
+        self, work: Work, place: Place, task_file: Path, folder: Path, *, python: bool
     ) -> dict[str, str]:
+        order, own_tmp = work.order, str(task_file.parent / "tmp")
         env = environment.cleaned(os.environ)
+        if self._isolator.applies_to(work):
+            env = environment.isolated(env, own_tmp)
         for name in _RANK_VARIABLES:
             env.pop(name, None)
         if python:
@@ -202,7 +210,7 @@ class Runner:
             **env,
             **limits.thread_variables(self._threads(order)),
             "CUDA_VISIBLE_DEVICES": ",".join(place.gpus),
-            "TMPDIR": str(task_file.parent / "tmp"),
+            "TMPDIR": own_tmp,
             TASK_VARIABLE: str(task_file),
         }
 

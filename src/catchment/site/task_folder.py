@@ -65,6 +65,8 @@ def committed(folder: Path, order: WorkOrder) -> Committed:
 
 def _checked_update(folder: Path) -> Blob:
     path = folder / UPDATE
+    if (folder / WEIGHTS).is_symlink():
+        raise ScriptFailed(f"the script replaced {WEIGHTS} by a link")
     if path.is_symlink() or not path.is_file():
         raise ScriptFailed("the script committed no weights: call fl.commit_weights(model)")
     try:
@@ -94,8 +96,11 @@ def _packed_files(folder: Path) -> Blob | None:
 
 
 def _json_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file, None when there is no file."""
-    if not path.is_file():
+    """The JSON object in a file, None when there is no file.
+
+    A link is not followed: it may lead to what the agent may read and the script may not.
+    """
+    if path.is_symlink() or not path.is_file():
         return None
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise ScriptFailed(f"{path.name} is larger than {_MAX_JSON_BYTES} bytes")

@@ -26,6 +26,10 @@ def check_ended_well(outcome: Outcome, script: str, launch: Launch, log: Path) -
         raise ScriptFailed(f"{who} used {outcome.used_mb} MB of {allowed} MB allowed and was killed")
     if outcome.ending == "processes":
         raise ScriptFailed(f"{who} started more than {limits.MAX_PROCESSES} processes and was killed")
+    if outcome.ending == "not_isolated":
+        raise ScriptFailed(
+            f"{script} was not started: it cannot be isolated now ({outcome.part}: {outcome.reason})"
+        )
     if outcome.ending != "exited":
         raise ScriptFailed(f"{script} was killed together with the process that watches over it")
     if outcome.code < 0:

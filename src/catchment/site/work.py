@@ -11,6 +11,7 @@ from catchment.errors import SiteError
 from catchment.site.home import folder_name, write_durably
 from catchment.site.launch import Running
 from catchment.wire.messages import Message, WorkOrder
+from catchment.wire.task import OUTPUT_LOG
 
 _ORDER = "order.json"
 
@@ -62,6 +63,11 @@ class Work:
         return self.folder / "task"
 
     @property
+    def output(self) -> Path:
+        """What the script prints; beside its task folder, where no script can put something else."""
+        return self.folder / OUTPUT_LOG
+
+    @property
     def words(self) -> str:
         """The work as log lines name it."""
         order = self.order
@@ -75,6 +81,7 @@ class Work:
         """Remove what an earlier, interrupted run of this work left behind."""
         for name in ("task", "scripts", "out"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        self.output.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the work's folder."""

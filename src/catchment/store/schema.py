@@ -78,6 +78,8 @@ jobs = Table(
     Column("lease_until", Double, nullable=False, default=0.0),
     # One supervisor at a time looks after a job.
     Column("supervised_until", Double, nullable=False, default=0.0),
+    # Number of the newest line of its log; numbers are drawn under the row's lock.
+    Column("log_lines", Integer, nullable=False, default=0, server_default="0"),
     UniqueConstraint("namespace", "id"),
     Index(None, "namespace", "created_at"),
     Index(None, "namespace", "state", "created_at"),
@@ -191,6 +193,20 @@ checkpoints = Table(
     Column("metrics", JSON),
     Column("created_at", Double, nullable=False),
     UniqueConstraint("job_uid", "run", "round"),
+)
+
+job_logs = Table(
+    "job_logs",
+    metadata,
+    Column("job_uid", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("level", String(8), nullable=False),
+    # "coordinator", or the name of the site whose script printed it.
+    Column("source", String(63), nullable=False),
+    Column("run", Integer, nullable=False),
+    Column("round", Integer),
+    Column("text", Text, nullable=False),
 )
 
 tokens = Table(

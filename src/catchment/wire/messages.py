@@ -60,6 +60,29 @@ class SiteResources(Message):
     gpu: Annotated[int, Field(ge=0)] = 0
 
 
+class Isolation(Message):
+    """What a site keeps sent scripts from, as its agent has tried it out at its start.
+
+    Each part is true where it was tried and held; `missing` says for each other part why not.
+    """
+
+    mode: Annotated[
+        Literal["auto", "require", "off"],
+        Field(description="auto: isolate as far as possible; require: refuse what cannot be isolated."),
+    ]
+    entries: Annotated[bool, Field(description="Whether the site's own entries are isolated as well.")] = (
+        False
+    )
+    files: Annotated[bool, Field(description="Sees its task, its data (read-only) and programs only.")] = (
+        False
+    )
+    network: Annotated[bool, Field(description="Has no network but 127.0.0.1 of its own.")] = False
+    processes: Annotated[bool, Field(description="Sees and signals its own processes only.")] = False
+    privileges: Annotated[bool, Field(description="Holds no capability and can regain none.")] = False
+    user: Annotated[bool, Field(description="Runs as another user than the agent.")] = False
+    missing: dict[str, str] = {}
+
+
 class Registration(Message):
     """A site introduces itself; repeated at each start of its agent and after a 410."""
 
@@ -76,6 +99,9 @@ class Registration(Message):
     resources: SiteResources = SiteResources()
     max_task_parallelism: Annotated[int, Field(ge=-1, description="-1: no limit.")] = 1
     allow_scripts: Literal["never", "listed", "always"] = "never"
+    isolation: Annotated[
+        Isolation | None, Field(description="null: the site runs no scripts that would be isolated.")
+    ] = None
     agent_version: str = ""
 
 

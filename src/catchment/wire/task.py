@@ -10,8 +10,8 @@
   parameters.json       written by fl.put_parameter(s) (rank 0 only)
   result/               written by fl.put_file         (rank 0 only)
   files.zip             what was in result/, packed by the agent when the script has ended
-  output.log            stdout and stderr of the script, bounded
   tmp/                  the script's TMPDIR
+<folder>/../output.log  stdout and stderr of the script, bounded
 ```
 """
 

@@ -285,7 +285,7 @@ def test_a_flood_of_output_costs_no_disk_and_keeps_both_ends(run: Run) -> None:
         "print('TAIL')\n1/0"
     )
     result = run(source, log_bytes=200_000)
-    log = run.work.task_folder / "output.log"  # type: ignore[attr-defined]
+    log = run.work.output  # type: ignore[attr-defined]
     assert log.stat().st_size < 210_000
     text = log.read_text()
     assert text.startswith("HEAD")

@@ -24,6 +24,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("job_uid", "run", "round", name=op.f("uq_checkpoints_job_uid_run_round")),
     )
     op.create_table(
+        "job_logs",
+        sa.Column("job_uid", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("level", sa.String(length=8), nullable=False),
+        sa.Column("source", sa.String(length=63), nullable=False),
+        sa.Column("run", sa.Integer(), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=True),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("job_uid", "number", name=op.f("pk_job_logs")),
+    )
+    op.create_table(
         "jobs",
         sa.Column("uid", sa.String(length=32), nullable=False),
         sa.Column("namespace", sa.String(length=63), nullable=False),
@@ -53,6 +65,7 @@ def upgrade() -> None:
         sa.Column("lease_owner", sa.String(length=64), nullable=True),
         sa.Column("lease_until", sa.Double(), nullable=False),
         sa.Column("supervised_until", sa.Double(), nullable=False),
+        sa.Column("log_lines", sa.Integer(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("uid", name=op.f("pk_jobs")),
         sa.UniqueConstraint("namespace", "id", name=op.f("uq_jobs_namespace_id")),
     )
@@ -201,4 +214,5 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_jobs_namespace_created_at"))
 
     op.drop_table("jobs")
+    op.drop_table("job_logs")
     op.drop_table("checkpoints")
