@@ -2,7 +2,7 @@
 
 Granian verifies client certificates, but its ASGI scope does not tell which one a connection has (2.8), and
 it cannot read renewed files without a restart. Here each request carries its connection's certificate as
-`state["peer"]`, a `catchment.tls.peer.Peer` or None, and the context follows its files (docs/adr/0020).
+`state["peer"]`, a `catchment.tls.peer.Peer` or None, and the context follows its files (docs/adr/0009).
 """
 
 from __future__ import annotations

@@ -128,7 +128,11 @@ def _task_runs(system, flow_run_id: str) -> list[dict]:
 def test_a_stop_ends_a_hanging_extender(system, timed):
     write_files(system)
     job_id = system.start(id="hanging-extender", **extended_job(broadcast="prepare", aggregate="hang"))
-    wait_until(lambda: system.rounds(job_id)[0]["phases"]["collect"], timeout_s=40, what="the updates")
+    wait_until(
+        lambda: any(report["phases"]["collect"] for report in system.rounds(job_id)),
+        timeout_s=40,
+        what="the updates",
+    )
     wait_until(lambda: processes_with("extenders/child.py"), timeout_s=40, what="the aggregating process")
     began = timed()
     with system.http() as http:

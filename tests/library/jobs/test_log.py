@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from catchment.access import create_token
 from catchment.errors import NotFound, RoundFailed
@@ -22,9 +19,7 @@ from catchment.jobs.log import Line
 from catchment.jobs.states import JobState
 from catchment.rounds import run
 from catchment.rounds import select as selecting
-from catchment.settings import Settings
-from catchment.store import Store, migrate, open_store
-from catchment.store import database as migrations_of
+from catchment.store import Store
 from catchment.store.schema import job_logs, metadata
 from catchment.wire.messages import WorkOrder, WorkResult
 from tests.library.rounds.test_run import begin, drive, one_round
@@ -242,36 +237,3 @@ def test_stop_and_what_follows_are_said(store: Store, make_site: Any) -> None:
     lifecycle.request_start(store, "default", "j")
     told = texts(store, claim.uid, source="coordinator")[-3:]
     assert told == ["stop was asked for", "STOPPED", "started: run 1 goes on, 33 % are done"]
-
-
-def test_a_store_of_the_first_schema_is_brought_up(tmp_path: Path, database_url: str) -> None:
-    settings = Settings(home=tmp_path / "home", database_url=database_url)
-    old = Store(settings)
-    try:
-        with old.db.engine.begin() as connection:
-            config = Config()
-            config.set_main_option("script_location", str(MIGRATIONS))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-            connection.execute(text("INSERT INTO namespaces (name, created_at) VALUES ('default', 1)"))
-            values = ", ".join(f":{name}" for name in OLD_JOB)
-            names = ", ".join(OLD_JOB)
-            connection.execute(text(f"INSERT INTO jobs ({names}) VALUES ({values})"), OLD_JOB)  # noqa: S608
-    finally:
-        old.close()
-    migrate(settings)
-    store = open_store(settings)
-    try:
-        write(store, "u", Line("first"))
-        assert texts(store, "u") == ["first"]
-    finally:
-        store.close()
-
-
-MIGRATIONS = Path(migrations_of.__file__).parent / "migrations"
-OLD_JOB = {
-    **dict.fromkeys(("progress", "run", "starts", "resumes"), 0),
-    **dict.fromkeys(("created_at", "state_since", "lease_until", "supervised_until"), 0.0),
-    **{"uid": "u", "namespace": "default", "id": "j", "spec": "{}", "state": "QUEUED", "reason": ""},
-    **{"run_folders": "[]", "stop_requested": False},
-}
