@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST_ARGS ?=
+# Much of the suite waits for processes, so three at a time suit two cores; one system and one Prefect server each.
+PYTEST_ARGS ?= -n 3 --dist loadgroup
 BENCH_ARGS ?= --workload digits
 # make demo KEEP=1 leaves the system up until Ctrl-C.
 KEEP ?=
@@ -42,7 +43,7 @@ check: $(STAMP) ## linters, types, import contracts, API document, tests: what C
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 chaos: $(STAMP) ## kill every part at every named point, then at random for CHAOS_SECONDS (default 300)
-	@$(BIN)/python -m pytest tests/e2e/test_chaos.py -m "chaos or not chaos" -s $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest tests/e2e/test_chaos.py -m "chaos or not chaos" -s
 
 bench: $(STAMP) ## measure rounds beside a plain loop that does the same training
 	@$(BIN)/python benchmarks/rounds.py $(BENCH_ARGS)

@@ -19,7 +19,7 @@ import pytest
 from catchment.access import create_token, revoke_token
 from catchment.client import Client, LogEnd, LogLine, Outage, follow_logs
 from catchment.errors import NotFound, Unauthorized
-from catchment.jobs import lifecycle, log, rows
+from catchment.jobs import lifecycle, log, purge, rows
 from catchment.jobs.log import Line
 from catchment.jobs.states import JobState
 from catchment.settings import Settings
@@ -185,6 +185,7 @@ def test_a_deleted_jobs_stream_ends(running: ApiProcess, store: Store, uid: str)
         write(store, Line("a"))
         assert text_of(next(stream)) == "a"
         lifecycle.request_delete(store, "default", "digits")
+        purge.purge_job(store, uid)  # as the supervisor does for a job that somebody works on
         end = next(event for event in stream if event["event"] == "end")
     assert json.loads(end["data"]) == {"state": None, "reason": ""}
 

@@ -114,9 +114,9 @@ def test_a_site_with_its_certificate_gets_and_delivers_secured_work(
         assert b"".join(bytes(piece) for piece in exchange.read_blob(order.weights, 0)) == weights
         assert b"".join(bytes(piece) for piece in exchange.read_blob(order.weights, MIB)) == weights[MIB:]
         blob = Blob(digest=digest_of(update), size_bytes=len(update))
-        assert exchange.put_update(work, blob, update[:MIB], 0) == MIB
-        assert exchange.update_offset(work) == MIB
-        assert exchange.put_update(work, blob, update[MIB:], MIB) == len(update)
+        assert exchange.put_chunk(work, "update", blob, update[:MIB], 0) == MIB
+        assert exchange.upload_offset(work, "update") == MIB
+        assert exchange.put_chunk(work, "update", blob, update[MIB:], MIB) == len(update)
         assert exchange.send_result(work, WorkResult(status="done", update=blob)).accepted
     assert order.weights.digest == digest
     with Client(running.url, ca_file=tls.ca.certificate) as client:
@@ -141,7 +141,7 @@ def test_without_a_certificate_there_is_everything_but_secured_work(
             next(plain.read_blob(Blob(digest=secret, size_bytes=14), 0))
         update = Blob(digest=digest_of(b"x"), size_bytes=1)
         for attempt in (
-            lambda: plain.put_update(secured, update, b"x", 0),
+            lambda: plain.put_chunk(secured, "update", update, b"x", 0),
             lambda: plain.send_result(secured, WorkResult(status="failed", reason="no")),
         ):
             with pytest.raises(Forbidden, match="needs a connection with mutual TLS"):

@@ -248,8 +248,8 @@ def _make_small_job_files(folder: Path) -> None:
     write_tensors(folder / "initial.safetensors", weights)
 
 
-def processes_with(text: str) -> list[int]:
-    """Ids of processes whose command line holds `text`."""
+def processes_with(text: str, *, below: int | None = None) -> list[int]:
+    """Ids of processes whose command line holds `text`; with `below` only descendants of that process."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -257,8 +257,20 @@ def processes_with(text: str) -> list[int]:
                 command = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if text.encode() in command:
+            if text.encode() in command and (below is None or below in ancestors(int(entry.name))):
                 found.append(int(entry.name))
+    return found
+
+
+def ancestors(pid: int) -> list[int]:
+    """The ids of a process's parent, its parent, and so on; empty when it is gone."""
+    found = []
+    while pid > 1:
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except (OSError, IndexError):
+            break
+        found.append(pid)
     return found
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.conftest import wait_until
-from tests.e2e.conftest import LEASE_S, end_group, processes_with
+from tests.e2e.conftest import LEASE_S, ancestors, end_group, processes_with
 
 
 @pytest.mark.parametrize(("threshold", "state"), [(2, "FINISHED"), (3, "FAILED")])
@@ -99,10 +98,12 @@ def test_a_killed_flow_process_is_resumed_and_no_committed_round_is_lost(system)
         timeout_s=40,
         what="a committed round",
     )
-    (warm,) = [
-        pid for pid in processes_with("flows.runner") if _parent(pid) in processes_with("flows.runner")
-    ][:1]
-    for pid in _children(warm):
+    runners = processes_with("flows.runner", below=system.pid)
+    (runner,) = [pid for pid in runners if not set(ancestors(pid)) & set(runners)]
+    # runner -> the process that has everything imported -> flow runs
+    flow_runs = [pid for pid in runners if ancestors(pid)[1:2] == [runner]]
+    assert flow_runs
+    for pid in flow_runs:
         os.kill(pid, signal.SIGKILL)
     shown = system.wait_for(job_id, timeout_s=60)
     assert shown["status"]["state"] == "FINISHED"
@@ -110,18 +111,6 @@ def test_a_killed_flow_process_is_resumed_and_no_committed_round_is_lost(system)
         1,
         2,
         3,
-    ]
-
-
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-
-
-def _children(pid: int) -> list[int]:
-    return [
-        int(entry.name)
-        for entry in Path("/proc").iterdir()
-        if entry.name.isdigit() and entry.exists() and _parent(int(entry.name)) == pid
     ]
 
 

@@ -39,6 +39,7 @@ def test_a_site_is_listed_with_what_it_said(store: Store) -> None:
         "name": "b",
         "address": "h:1",
         "mutual_tls": False,
+        "isolation": None,
         "runtimes": ["pytorch"],
         "datasets": ["digits"],
         "entries": ["train"],
