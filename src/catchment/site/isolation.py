@@ -67,6 +67,15 @@ class Isolator:
         sent = work.order.scripts is not None
         return self.pattern is not None and (sent or self.isolates_entries)
 
+    def temporary_folder(self, work: Work) -> str:
+        """What the work's script knows its temporary folder by.
+
+        In a file tree of its own that is /tmp: the sockets that multiprocessing makes there must have short
+        paths, and a home folder may lie deep.
+        """
+        in_own_tree = self.pattern is not None and self.pattern.files and self.applies_to(work)
+        return _TEMPORARY[0] if in_own_tree else str(work.task_folder / "tmp")
+
     def sandbox_for(
         self, work: Work, folder: Path, datasets: Iterable[str], memory_mb: int
     ) -> Sandbox | None:

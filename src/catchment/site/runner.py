@@ -195,7 +195,7 @@ class Runner:
     def _environment(
         self, work: Work, place: Place, task_file: Path, folder: Path, *, python: bool
     ) -> dict[str, str]:
-        order, own_tmp = work.order, str(task_file.parent / "tmp")
+        order, own_tmp = work.order, self._isolator.temporary_folder(work)
         env = environment.cleaned(os.environ)
         if self._isolator.applies_to(work):
             env = environment.isolated(env, own_tmp)
