@@ -169,7 +169,7 @@ def _answer_if_any(store: Store, site: str, request: PollRequest, *, secured: bo
 def _with_session(tx: Transaction, site: str, session: str, *, secured: bool) -> Row[Any]:
     known = tx.execute(select(sites).where(sites.c.name == site)).first()
     if known is None or known.session != storable(session) or known.left_at is not None:
-        raise NotFound(f"site {site!r} is not registered with this session; register again")
+        raise NotFound(f"site {site!r} has another session by now, or none; register again")
     if secured != (known.certificate is not None):
         raise NotFound(f"site {site!r} has registered {_how(not secured)}, this poll comes {_how(secured)}")
     return known
