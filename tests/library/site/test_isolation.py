@@ -167,7 +167,7 @@ seen = {
   "agent's home": works(lambda: open(HOME + "/agent.lock")),
   "outbox": works(lambda: os.listdir(HOME + "/outbox")),
   "shadow": works(lambda: open("/etc/shadow")),
-  "root's home": works(lambda: os.listdir(os.path.expanduser("~root"))),
+  "root's home": works(lambda: open(os.path.expanduser("~root") + "/.bashrc")),
   "disk": works(lambda: open("/dev/vda", "rb")),
   "kill the agent": works(lambda: os.kill(agent, 0)),
   "write a program": works(lambda: open("/usr/bin/x-catchment", "w")),
