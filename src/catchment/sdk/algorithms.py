@@ -7,7 +7,7 @@ from typing import Any
 
 from catchment.errors import SdkError
 from catchment.sdk.folder import task
-from catchment.wire.task import Algorithm
+from catchment.wire.messages import Algorithm
 
 _LATER = {"optimizer": ("fedprox", "scaffold"), "loss": ("feddc",)}
 

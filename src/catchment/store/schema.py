@@ -57,6 +57,8 @@ jobs = Table(
     Column("run_source", JSON),
     # Digest of the current run's initial weights, once they were read.
     Column("initial_weights", String(71)),
+    # Digest of the strategy's state that the run begins with: none, or a checkpoint's.
+    Column("initial_state", String(71)),
     # Folders of all runs, relative to the namespace's folder: what a delete removes.
     Column("run_folders", JSON, nullable=False, default=list),
     # The scripts that the current start sends to the sites, as a wire SentScripts.
@@ -99,6 +101,11 @@ rounds = Table(
     Column("cohort", JSON, nullable=False),
     Column("weights", String(71), nullable=False),
     Column("new_weights", String(71)),
+    # The strategy's state (named arrays) that the round began with, and the one that its commit made.
+    Column("state_before", String(71)),
+    Column("new_state", String(71)),
+    # What differential privacy did in this round and what it has cost so far.
+    Column("privacy", JSON),
     Column("selected_at", Double, nullable=False),
     Column("published_at", Double),
     Column("deadline", Double),
@@ -189,6 +196,8 @@ checkpoints = Table(
     Column("round", Integer, nullable=False),
     Column("path", Text, nullable=False),
     Column("digest", String(71), nullable=False),
+    # Digest of the strategy's state, saved beside the weights where the strategy has one.
+    Column("state", String(71)),
     Column("accuracy", Double),
     Column("metrics", JSON),
     Column("created_at", Double, nullable=False),

@@ -147,6 +147,23 @@ class SentScripts(Message):
     folder: Annotated[str, Field(description="Name of the folder, the last part of the job's scripts.path.")]
 
 
+class Algorithm(Message):
+    """A named algorithm of the job (strategy, optimizer, loss, compression) with its parameters."""
+
+    name: str
+    params: dict[str, Any] = {}
+
+
+class SitePrivacy(Message):
+    """What a site does to its update before it leaves: clip to a norm, then add Gaussian noise."""
+
+    clip_norm: Annotated[
+        float | None, Field(gt=0, description="Largest L2 norm of the whole update; null: no clipping.")
+    ] = None
+    noise_std: Annotated[float, Field(ge=0, description="Of the noise on each element.")] = 0.0
+    same_noise: Annotated[bool, Field(description="One draw for a whole tensor: no guarantee.")] = False
+
+
 class WorkOrder(Message):
     """One site's share of one round: train or evaluate from the given weights."""
 
@@ -169,6 +186,17 @@ class WorkOrder(Message):
     files_wanted: bool = False
     """Whether somebody uses what the script hands over with fl.put_file; otherwise it stays at the site."""
     datasets: tuple[str, ...] = ()
+    strategy: Algorithm | None = None
+    """The aggregation rule, where the site has a part in it: which tensors it sends and which it keeps."""
+    optimizer: Algorithm | None = None
+    loss: Algorithm | None = None
+    compression: Algorithm | None = None
+    privacy: SitePrivacy | None = None
+    state: Blob | None = None
+    """Arrays of the strategy that every client of the round gets, such as SCAFFOLD's control variate."""
+    client_state: str | None = None
+    """Id of the site's own work whose client state this one goes on from: its last one that was part of a
+    committed round of this run. null: it has none, and begins anew."""
     resource: Resource = Resource()
     seed: Annotated[int, Field(description="Seed of this site's randomness in this round.")]
     timeout_s: Annotated[float, Field(description="Seconds until the round's deadline, when it is sent.")]
@@ -195,7 +223,8 @@ class WorkResult(Message):
     reason: Annotated[str, Field(max_length=2000)] = ""
     update: Blob | None = None
     """safetensors of the client update: float tensors as differences to the round's weights (float32 for
-    float16 and bfloat16 weights), integer and boolean tensors as values."""
+    float16 and bfloat16 weights), integer and boolean tensors as values, and the strategy's own vectors
+    (catchment.strategies.vectors)."""
     files: Blob | None = None
     """Zip of what the script handed over with put_file, uploaded first like the update."""
     metrics: dict[str, Any] = {}
