@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from catchment.errors import InvalidField, Refused
-from catchment.jobs.spec import invalid_field
+from catchment.findings import invalid_field
 
 M = TypeVar("M", bound=BaseModel)
 JOB_BYTES = 1 << 20

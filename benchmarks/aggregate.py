@@ -9,6 +9,7 @@ weights. The floor copies the updates' bytes once, in memory.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from catchment.models.tensors import TensorFile, TensorWriter, check_update, write_tensors
-from catchment.strategies.base import ClientUpdate
+from catchment.strategies.base import Context
 from catchment.strategies.fedavg import FedAvg
+from catchment.strategies.sums import BATCH, ClientUpdate
 
 REPEATS = 3
 
@@ -95,12 +97,18 @@ def _check(weights: Path, paths: list[Path]) -> None:
 def _aggregate(folder: Path, paths: list[Path]) -> None:
     strategy = FedAvg()
     with TensorFile.open(folder / "weights") as weights:
-        sums = strategy.begin(weights)
-        for number, path in enumerate(paths):
-            with TensorFile.open(path) as tensors:
-                strategy.accumulate(sums, ClientUpdate(f"site-{number}", 10 + number, tensors))
+        sums = strategy.begin(weights, Context())
+        for start in range(0, len(paths), BATCH):
+            with contextlib.ExitStack() as files:
+                numbers = range(start, min(start + BATCH, len(paths)))
+                opened = [files.enter_context(TensorFile.open(paths[number])) for number in numbers]
+                updates = [
+                    ClientUpdate(f"site-{number}", 10 + number, tensors)
+                    for number, tensors in zip(numbers, opened, strict=True)
+                ]
+                strategy.accumulate(sums, updates)
         with TensorWriter.create(folder / "new", weights.signature) as writer:
-            strategy.finish(sums, weights, writer)
+            strategy.finish(sums, weights, Context(), writer)
 
 
 def _copy(paths: list[Path]) -> None:

@@ -17,13 +17,17 @@ from catchment.store.schema import checkpoints, job_logs, jobs, prepared_files, 
 
 REFERENCES = (
     (jobs.c.initial_weights, jobs.c.uid),
+    (jobs.c.initial_state, jobs.c.uid),
     (rounds.c.weights, rounds.c.job_uid),
     (rounds.c.new_weights, rounds.c.job_uid),
+    (rounds.c.state_before, rounds.c.job_uid),
+    (rounds.c.new_state, rounds.c.job_uid),
     (rounds.c.aggregated, rounds.c.job_uid),
     (works.c.update, works.c.job_uid),
     (works.c.files, works.c.job_uid),
     (prepared_files.c.digest, prepared_files.c.job_uid),
     (checkpoints.c.digest, checkpoints.c.job_uid),
+    (checkpoints.c.state, checkpoints.c.job_uid),
 )
 """Columns that hold digests of blobs, each with the column of the job that it belongs to."""
 

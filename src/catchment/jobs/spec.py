@@ -8,7 +8,6 @@ else and then refused by `unsupported`, never ignored.
 from __future__ import annotations
 
 import re
-import reprlib
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -27,6 +26,8 @@ from pydantic import (
 )
 
 from catchment.errors import InvalidField, NotSupportedYet
+from catchment.findings import invalid_field
+from catchment.strategies import plan
 
 JOB_ID = r"^[a-z0-9]([-a-z0-9]{0,98}[a-z0-9])?$"
 NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -308,6 +309,7 @@ def parse_job(body: object) -> Job:
     _check_exclusive(job)
     _check_quorum(job)
     _check_supported(job)
+    plan.check(job)
     return job
 
 
@@ -344,43 +346,12 @@ def _check_quorum(job: Job) -> None:
 
 def _check_supported(job: Job) -> None:
     """Refuse what is well formed but arrives with a later version."""
-    for field in ("secure_algorithm", "optimizer", "loss", "strategy", "compression"):
+    for field in ("secure_algorithm", "compression"):
         if getattr(job, field) is not None:
             raise NotSupportedYet(field)
+    if job.strategy is not None and job.strategy.name in plan.LATER:
+        raise NotSupportedYet("strategy.name", f"{job.strategy.name!r} arrives later")
     if job.register_ is not None:
         raise NotSupportedYet("register")
     if job.model_source[0] == "model_id":
         raise NotSupportedYet("model_id", "give model_path, the file's path in the namespace's folder")
-
-
-def invalid_field(error: ValidationError) -> InvalidField:
-    """pydantic's findings as one error that names the fields the way the user wrote them."""
-    findings = [(_path(item["loc"]), _problem(item)) for item in error.errors(include_url=False)]
-    distinct = list(dict.fromkeys(findings))
-    field, problem = distinct[0]
-    others = "; ".join(f"{path}: {text}" for path, text in distinct[1:10])
-    return InvalidField(field, problem + (f"; {others}" if others else ""))
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """The field's dotted path without pydantic's own markers of union members and dictionary keys."""
-    markers = {"[key]", "bool", "int", "float", "str", "none", "register_"}
-    parts = [str(part) for part in location if str(part) not in markers]
-    return ".".join(parts) or "body"
-
-
-_SHORT = reprlib.Repr()
-"""Shows the beginning of a value, whatever its size and depth."""
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 80, 80
-
-
-def _problem(item: Any) -> str:
-    match item["type"]:
-        case "extra_forbidden":
-            return "is not a field of this object"
-        case "missing":
-            return "is required"
-        case "value_error":
-            return str(item["ctx"]["error"])
-        case _:
-            return f"{item['msg']}, got {_SHORT.repr(item['input'])}"

@@ -10,22 +10,19 @@ from sqlalchemy import Row, select
 from catchment import faults
 from catchment.errors import RoundFailed
 from catchment.jobs import log, purge, rows
-from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
-from catchment.models.tensors import TensorFile, TensorWriter
 from catchment.rounds import broadcasting, journal
 from catchment.rounds.admission import weighted_means
+from catchment.rounds.aggregation import Aggregated, aggregate_round
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
 from catchment.rounds.extended_aggregation import aggregate_extended
 from catchment.rounds.select import choose, open_round
 from catchment.store import Store
-from catchment.store.blobs import keep_staged, new_staged_file
 from catchment.store.database import Transaction
 from catchment.store.schema import rounds, works
-from catchment.strategies.base import ClientUpdate, Strategy
-from catchment.strategies.fedavg import FedAvg
+from catchment.strategies.plan import strategy_name
 
 
 def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
@@ -61,32 +58,20 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     if attempt.collected_at is None or len(admitted) < job.hyper_parameters.threshold_client_num:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} is not ready to be committed")
     own = aggregate_extended(store, claim, number, attempt.weights, admitted)
-    digest = own.weights or aggregate(store, strategy_of(job), attempt.weights, admitted)
-    values = {"aggregated": own.aggregated, "rule": own.told(attempt.rule)}
+    if own.weights:
+        made = Aggregated(own.weights, attempt.state_before)
+    else:
+        made = aggregate_round(store, claim, row, attempt, admitted)
+    values = {
+        "aggregated": own.aggregated,
+        "rule": own.told(attempt.rule),
+        "strategy": {"name": strategy_name(job), "metrics": made.metrics},
+    }
     faults.reach("before_commit")
-    store.db.write(lambda tx: _commit(store, tx, claim, number, digest, admitted, values))
+    store.db.write(lambda tx: _commit(store, tx, claim, number, made, admitted, values))
     faults.reach("after_commit")
     sweep(store, claim, number)
-    return digest
-
-
-def strategy_of(job: Job) -> Strategy:
-    """The job's aggregation rule."""
-    return FedAvg(learning_rate=job.hyper_parameters.learning_rate)
-
-
-def aggregate(store: Store, strategy: Strategy, weights_digest: str, admitted: list[Row[Any]]) -> str:
-    """New global weights from the weights that the round began with and its updates, in site order."""
-    staged = new_staged_file(store.blobs)
-    with TensorFile.open(store.blobs.local_path(weights_digest)) as weights:
-        sums = strategy.begin(weights)
-        for work in sorted(admitted, key=lambda work: work.site):
-            with TensorFile.open(store.blobs.local_path(work.update)) as tensors:
-                strategy.accumulate(sums, ClientUpdate(work.site, work.num_samples, tensors))
-            faults.reach("mid_aggregate")
-        with TensorWriter.create(staged, weights.signature) as writer:
-            strategy.finish(sums, weights, writer)
-    return keep_staged(store.blobs, staged)
+    return made.weights
 
 
 def _commit(
@@ -94,7 +79,7 @@ def _commit(
     tx: Transaction,
     claim: Claim,
     number: int,
-    digest: str,
+    made: Aggregated,
     admitted: list[Row[Any]],
     values: dict[str, Any],
 ) -> None:
@@ -109,20 +94,22 @@ def _commit(
         tx,
         attempt,
         state=RoundState.COMMITTED,
-        new_weights=digest,
+        new_weights=made.weights,
+        new_state=made.state,
         committed_at=tx.now,
         training_metrics=means,
         **values,
     )
     told = f"committed, {len(admitted)} updates: {log.numbers(means)}"
-    log.write(tx, claim.uid, log.Line(told, run=claim.run, round=number))
+    warnings = [log.Line(words, "warning", run=claim.run, round=number) for words in made.warnings]
+    log.write(tx, claim.uid, log.Line(told, run=claim.run, round=number), *warnings)
     progress = min(99, 100 * number // hyper.max_round_num)
     rows.change(tx, claim.uid, progress=progress, reason="", resumes=0)
     if evaluation_due(hyper, number) and sent_ahead:
-        publish_evaluation(store, tx, row, attempt, digest, attempt.cohort)
+        publish_evaluation(store, tx, row, attempt, made.weights, attempt.cohort)
     faults.reach("mid_commit")
     if number < hyper.max_round_num:
-        _begin_next(store, tx, claim, row, number + 1, digest, publish=sent_ahead)
+        _begin_next(store, tx, claim, row, number + 1, made, publish=sent_ahead)
 
 
 def _begin_next(
@@ -131,7 +118,7 @@ def _begin_next(
     claim: Claim,
     row: Row[Any],
     number: int,
-    weights: str,
+    made: Aggregated,
     *,
     publish: bool,
 ) -> None:
@@ -139,7 +126,8 @@ def _begin_next(
     cohort, _missing = choose(store, tx, claim, row, number, failed=[])
     if cohort is None:
         return
-    journal.open_attempt(tx, claim, number, 0, cohort, weights, rule_of(rows.spec_of(row), len(cohort)))
+    rule = rule_of(rows.spec_of(row), len(cohort))
+    journal.open_attempt(tx, claim, number, 0, cohort, made.weights, rule, made.state)
     attempt = journal.latest_attempt(tx, claim, number)
     if attempt is not None and publish:
         open_round(store, tx, row, attempt)
@@ -161,10 +149,12 @@ def sweep(store: Store, claim: Claim, number: int) -> None:
             found |= set(tx.execute(select(column).where(given)).scalars())
             tx.execute(works.update().where(given).values({column: None}))
         before = run & (rounds.c.number < number) & (rounds.c.weights != "")
-        found |= set(tx.execute(select(rounds.c.weights).where(before)).scalars())
-        tx.execute(rounds.update().where(before).values(weights=""))
-        # The same digests again: those weights were another round's result.
-        tx.execute(rounds.update().where(run & (rounds.c.number < number - 1)).values(new_weights=None))
+        for weights, state in tx.execute(select(rounds.c.weights, rounds.c.state_before).where(before)):
+            found |= {weights, state} - {None}
+        tx.execute(rounds.update().where(before).values(weights="", state_before=None))
+        # The same digests again: those weights and states were another round's result.
+        older = run & (rounds.c.number < number - 1)
+        tx.execute(rounds.update().where(older).values(new_weights=None, new_state=None))
         return found
 
     with contextlib.suppress(FileNotFoundError):

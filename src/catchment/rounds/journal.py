@@ -74,9 +74,16 @@ def change_round(tx: Transaction, row: Row[Any], **values: Any) -> None:
 
 
 def open_attempt(
-    tx: Transaction, claim: Claim, number: int, attempt: int, cohort: Sequence[str], weights: str, rule: str
+    tx: Transaction,
+    claim: Claim,
+    number: int,
+    attempt: int,
+    cohort: Sequence[str],
+    weights: str,
+    rule: str,
+    state: str | None = None,
 ) -> None:
-    """Write down a selected cohort."""
+    """Write down a selected cohort, and the weights and the strategy's state that the attempt begins with."""
     tx.execute(
         insert(rounds).values(
             job_uid=claim.uid,
@@ -87,6 +94,7 @@ def open_attempt(
             rule=rule,
             cohort=list(cohort),
             weights=weights,
+            state_before=state,
             selected_at=tx.now,
         )
     )
@@ -105,6 +113,16 @@ def works_of(tx: Transaction, claim: Claim, number: int, attempt: int, kind: str
         works.c.kind == kind,
     )
     return list(tx.execute(statement.order_by(works.c.site)))
+
+
+def work_of_round() -> Any:
+    """The condition that joins works with the attempts that they belong to."""
+    return (
+        (works.c.job_uid == rounds.c.job_uid)
+        & (works.c.run == rounds.c.run)
+        & (works.c.round == rounds.c.number)
+        & (works.c.attempt == rounds.c.attempt)
+    )
 
 
 def publish_works(

@@ -70,8 +70,8 @@ def _try_to_select(
             log.write(tx, claim.uid, log.Line(missing, "warning", run=claim.run, round=number))
         return None, missing, min(store.settings.cohort_wait_s, job.hyper_parameters.round_timeout)
     attempt = known.attempt + 1 if known is not None else 0
-    weights = current_weights(tx, claim, row)
-    journal.open_attempt(tx, claim, number, attempt, cohort, weights, rule_of(job, len(cohort)))
+    weights, state = current_weights(tx, claim, row)
+    journal.open_attempt(tx, claim, number, attempt, cohort, weights, rule_of(job, len(cohort)), state)
     if row.reason or row.waits_for_sites:
         rows.change(tx, claim.uid, reason="", waits_for_sites=False)
     return cohort, "", 0.0
@@ -127,13 +127,17 @@ def _missing(
     return f"round {number} waits for {needed} sites that fit, {len(fitting)} there: {there}{detail}"
 
 
-def current_weights(tx: Transaction, claim: Claim, row: Row[Any]) -> str:
-    """Digest of the run's global weights. Raises NotFound before the run was prepared."""
+def current_weights(tx: Transaction, claim: Claim, row: Row[Any]) -> tuple[str, str | None]:
+    """Digests of the run's global weights and of its strategy's state, if it has one.
+
+    Raises:
+        NotFound: the run was not prepared yet.
+    """
     last = journal.last_committed(tx, claim.uid, claim.run)
-    digest = last.new_weights if last is not None else row.initial_weights
-    if digest is None:
+    weights = last.new_weights if last is not None else row.initial_weights
+    if weights is None:
         raise NotFound(f"run {claim.run} of job {claim.job_id!r} has no initial weights yet")
-    return str(digest)
+    return str(weights), last.new_state if last is not None else row.initial_state
 
 
 def publish_work(store: Store, claim: Claim, number: int) -> int:

@@ -104,6 +104,8 @@ rounds = Table(
     # The strategy's state (named arrays) that the round began with, and the one that its commit made.
     Column("state_before", String(71)),
     Column("new_state", String(71)),
+    # Name and metrics of the strategy that made the new weights.
+    Column("strategy", JSON),
     # What differential privacy did in this round and what it has cost so far.
     Column("privacy", JSON),
     Column("selected_at", Double, nullable=False),

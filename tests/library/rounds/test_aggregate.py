@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catchment.errors import BadTensors, NotFound, Unreachable
+from catchment.jobs.spec import parse_job
 from catchment.models.tensors import read_tensors, write_tensors
-from catchment.rounds.commit import aggregate
+from catchment.rounds import aggregation
 from catchment.store.blobs import FolderBlobs, keep_staged, new_staged_file
-from catchment.strategies.fedavg import FedAvg
+from catchment.strategies.base import Context
+from tests.thread_sites import job
 
 
 @pytest.fixture
@@ -36,6 +38,11 @@ def work(store: Any, site: str, num_samples: int, value: float) -> Any:
     return SimpleNamespace(site=site, num_samples=num_samples, update=update)
 
 
+def aggregate(store: Any, weights: str, works: list[Any]) -> str:
+    """The digest of FedAvg's new weights."""
+    return aggregation.aggregate(store, parse_job(job()), Context(), weights, None, works).weights
+
+
 def staged(store: Any) -> list[Path]:
     return list(store.blobs.staging_folder.iterdir())
 
@@ -43,9 +50,9 @@ def staged(store: Any) -> list[Path]:
 def test_new_weights_are_a_blob_of_their_own(store: Any) -> None:
     weights = put(store, w=np.zeros(4, np.float32))
     works = [work(store, "a", 1, 4.0), work(store, "b", 3, 0.0)]
-    digest = aggregate(store, FedAvg(), weights, works)
+    digest = aggregate(store, weights, works)
     np.testing.assert_array_equal(read_tensors(store.blobs.local_path(digest))["w"], np.ones(4, np.float32))
-    assert aggregate(store, FedAvg(), weights, works[::-1]) == digest
+    assert aggregate(store, weights, works[::-1]) == digest
     assert staged(store) == []
     assert store.blobs.exists(weights)
 
@@ -66,8 +73,8 @@ def test_arrival_order_changes_no_bit(store: Any, arrival: list[int], seed: int)
         )
         for index, (num_samples, scale) in enumerate(MIXED)
     ]
-    digest = aggregate(store, FedAvg(), weights, works)
-    assert aggregate(store, FedAvg(), weights, [works[index] for index in arrival]) == digest
+    digest = aggregate(store, weights, works)
+    assert aggregate(store, weights, [works[index] for index in arrival]) == digest
 
 
 def test_what_cannot_be_aggregated_leaves_nothing_behind(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,11 +85,11 @@ def test_what_cannot_be_aggregated_leaves_nothing_behind(store: Any, monkeypatch
     )
     before = sorted(store.blobs.root.rglob("*"))
     with pytest.raises(BadTensors):
-        aggregate(store, FedAvg(), weights, [huge])
+        aggregate(store, weights, [huge])
     with pytest.raises(NotFound):
-        aggregate(store, FedAvg(), weights, [huge, lost])
+        aggregate(store, weights, [huge, lost])
     with pytest.raises(BadTensors, match="no samples"):
-        aggregate(store, FedAvg(), weights, [])
+        aggregate(store, weights, [])
 
     def away(source: Path, digest: str) -> None:
         raise Unreachable("the storage does not answer")
@@ -90,7 +97,7 @@ def test_what_cannot_be_aggregated_leaves_nothing_behind(store: Any, monkeypatch
     small = work(store, "c", 1, 1.0)
     monkeypatch.setattr(store.blobs, "put_file", away)
     with pytest.raises(Unreachable):
-        aggregate(store, FedAvg(), weights, [small])
+        aggregate(store, weights, [small])
     assert staged(store) == []
     assert set(before) <= set(store.blobs.root.rglob("*"))
 
@@ -103,7 +110,7 @@ def test_a_large_cohort_needs_few_open_files(store: Any) -> None:
     in_use = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
     resource.setrlimit(resource.RLIMIT_NOFILE, (in_use + 40, hard))
     try:
-        digest = aggregate(store, FedAvg(), weights, works)
+        digest = aggregate(store, weights, works)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     np.testing.assert_array_equal(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,9 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
 from catchment.errors import BadTensors
-from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
-from catchment.strategies import base
-from catchment.strategies.base import ClientUpdate
+from catchment.strategies import sums
 from catchment.strategies.fedavg import FedAvg
+from tests import strategy_rounds
 
 Arrays = dict[str, np.ndarray]
 SETTINGS = settings(
@@ -33,22 +31,7 @@ def aggregate(
     folder: Path, weights: Arrays | Path, updates: Sequence[tuple[int, Arrays]], learning_rate: float = 1.0
 ) -> Path:
     """The file of the new weights."""
-    start = weights
-    if not isinstance(start, Path):
-        start = folder / "weights.safetensors"
-        write_tensors(start, weights)  # type: ignore[arg-type]
-    strategy, target = FedAvg(learning_rate), folder / "new.safetensors"
-    with contextlib.ExitStack() as files:
-        current = files.enter_context(TensorFile.open(start))
-        sums = strategy.begin(current)
-        for number, (num_samples, tensors) in enumerate(updates):
-            path = folder / f"update-{number}.safetensors"
-            write_tensors(path, tensors)
-            update = files.enter_context(TensorFile.open(path))
-            strategy.accumulate(sums, ClientUpdate(f"site-{number}", num_samples, update))
-        with TensorWriter.create(target, current.signature) as writer:
-            strategy.finish(sums, current, writer)
-    return target
+    return strategy_rounds.aggregate(folder, FedAvg(), weights, updates, learning_rate=learning_rate)[0]
 
 
 def reference(
@@ -194,8 +177,7 @@ def test_tensors_larger_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyP
     weights = {name: random.normal(size=(7, 11)).astype(np.float32) for name in "ab"}
     updates = [(n, {name: random.normal(size=(7, 11)).astype(np.float32) for name in "ab"}) for n in (3, 5)]
     whole = aggregate(tmp_path, weights, updates).read_bytes()
-    monkeypatch.setattr(base, "BLOCK_ELEMENTS", 8)
-    monkeypatch.setattr("catchment.strategies.fedavg.BLOCK_ELEMENTS", 8)
+    monkeypatch.setattr(sums, "BLOCK_ELEMENTS", 8)
     assert aggregate(tmp_path, weights, updates).read_bytes() == whole
 
 

@@ -12,5 +12,6 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("initial_state", sa.String(length=71), nullable=True))
     op.add_column("rounds", sa.Column("state_before", sa.String(length=71), nullable=True))
     op.add_column("rounds", sa.Column("new_state", sa.String(length=71), nullable=True))
+    op.add_column("rounds", sa.Column("strategy", sa.JSON(), nullable=True))
     op.add_column("rounds", sa.Column("privacy", sa.JSON(), nullable=True))
     op.add_column("checkpoints", sa.Column("state", sa.String(length=71), nullable=True))
