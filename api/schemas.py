@@ -117,6 +117,10 @@ class Round(Shape):
     started_at: str
     seconds: float | None
     phases: dict[str, float | None]
+    strategy: Annotated[
+        dict[str, Any] | None,
+        Field(description="Of a committed round: the strategy's `name`, and `metrics` of its aggregation."),
+    ]
     training_metrics: dict[str, Any] | None
     metrics: dict[str, Any] | None
     sites: list[Outcome]

@@ -59,9 +59,11 @@ def site_blob(store: Store, site: str, digest: str, *, secured: bool = False) ->
 
 
 def _digests(order: dict[str, Any]) -> set[str]:
-    scripts = order.get("scripts")
+    scripts, state = order.get("scripts"), order.get("state")
     prepared = {blob["digest"] for blob in order.get("prepared", {}).values()}
-    return {order["weights"]["digest"]} | prepared | ({scripts["archive"]["digest"]} if scripts else set())
+    others = [scripts["archive"]] if scripts else []
+    others += [state] if state else []
+    return {order["weights"]["digest"]} | prepared | {blob["digest"] for blob in others}
 
 
 def upload_offset(

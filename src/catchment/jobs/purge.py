@@ -112,3 +112,13 @@ def checkpoint_paths(tx: Transaction, uid: str) -> dict[str, str]:
         .order_by(checkpoints.c.number)
     )
     return {f"checkpoint_v{number}": path for number, path in found}
+
+
+def checkpoint_states(tx: Transaction, uid: str) -> dict[str, str]:
+    """States of strategies that a job's checkpoints were saved with: id -> digest."""
+    found = tx.execute(
+        select(checkpoints.c.number, checkpoints.c.state).where(
+            checkpoints.c.job_uid == uid, checkpoints.c.state.is_not(None)
+        )
+    )
+    return {f"checkpoint_v{number}": digest for number, digest in found}

@@ -108,6 +108,7 @@ def round_view(
             "aggregate": _between(row.collected_at, row.committed_at),
             "evaluate": _between(row.committed_at, row.evaluated_at),
         },
+        "strategy": row.strategy,
         "training_metrics": row.training_metrics,
         "metrics": row.metrics,
         "sites": training,

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row
 
 from catchment import archives
 from catchment.errors import BadTensors, TransferError
+from catchment.jobs.spec import Compression, Job
 from catchment.models.tensors import Signature, TensorFile, check_update
+from catchment.rounds.updates import open_update
 from catchment.store import Store
+from catchment.strategies.base import Strategy
+from catchment.strategies.plan import sent_by, strategy_of
 
 MAX_SAMPLES = 2**40
 """More samples than any site has; a larger number would give one site all the weight."""
@@ -31,16 +36,41 @@ def num_samples_of(metrics: dict[str, Any]) -> int:
     return int(given)
 
 
-def admit_update(store: Store, work: Row[Any], signature: Signature) -> int:
-    """Check a delivered update against the global weights' signature; the samples that it stands for.
+@dataclass(frozen=True)
+class Expected:
+    """What an update of a job must be.
+
+    Attributes:
+        signature: names, dtypes and shapes of all vectors that its sites send.
+        strategy: checks what is particular to its own vectors; None: there are none.
+        compression: how the update was compressed on its way.
+    """
+
+    signature: Signature
+    strategy: Strategy | None = None
+    compression: Compression | None = None
+
+
+def expected_of(store: Store, job: Job, weights: str) -> Expected:
+    """What updates of a round must be that began with the weights of that digest."""
+    strategy = strategy_of(job)
+    with TensorFile.open(store.blobs.local_path(weights)) as file:
+        return Expected(sent_by(strategy, file.signature), strategy, job.compression)
+
+
+def admit_update(store: Store, work: Row[Any], expected: Expected) -> int:
+    """Check a delivered update; the samples that it stands for.
 
     Raises:
         BadTensors: it must not take part; the message says why.
     """
     if work.update is None:
         raise BadTensors("committed no weights")
-    with TensorFile.open(store.blobs.local_path(work.update)) as update:
-        check_update(update, signature)
+    path = store.blobs.local_path(work.update)
+    with open_update(path, expected.compression, expected.signature) as update:
+        check_update(update, expected.signature)
+        if expected.strategy is not None:
+            expected.strategy.check(update)
     return num_samples_of(work.metrics or {})
 
 

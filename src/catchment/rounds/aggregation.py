@@ -6,24 +6,22 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from catchment.jobs import rows
 from catchment.jobs.spec import Job
-from catchment.jobs.states import RoundState, WorkState
 from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
 from catchment.rounds import journal
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import invited, misfit
+from catchment.rounds.orders import newest_admitted
 from catchment.rounds.updates import Admitted
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
 from catchment.store.database import Transaction
-from catchment.store.schema import rounds, works
 from catchment.strategies import partial
 from catchment.strategies.base import Context, Strategy
-from catchment.strategies.plan import strategy_of
-from catchment.strategies.vectors import sent_signature
+from catchment.strategies.plan import sent_by, strategy_of
 
 STRATEGY_KEY = "strategy"
 """Where a state's file says whose it is."""
@@ -67,28 +65,11 @@ def context_of(
     # A site that is away for a while is still one of those that the job may use.
     registered = [replace(site, online=True) for site in journal.candidates(store, tx)]
     population = [site for site in invited(job, registered) if not misfit(job, site, row.trusted_roots)]
-    samples = known_samples(tx, claim, attempt.number)
+    before = newest_admitted(tx, claim.uid, claim.run, attempt.number)
+    samples = {site: work.num_samples for site, work in before.items()}
     samples |= {work.site: work.num_samples for work in admitted}
     sites = len(job.client_labels) or len(population)
     return Context(attempt.number, job.hyper_parameters.learning_rate, sites, samples)
-
-
-def known_samples(tx: Transaction, claim: Claim, before: int) -> dict[str, int]:
-    """Each site's number of samples in the newest committed round before that one that it took part in."""
-    found = tx.execute(
-        select(works.c.site, works.c.num_samples)
-        .join(rounds, journal.work_of_round())
-        .where(
-            works.c.job_uid == claim.uid,
-            works.c.run == claim.run,
-            works.c.kind == "train",
-            works.c.state == WorkState.ADMITTED,
-            rounds.c.state == RoundState.COMMITTED,
-            works.c.round < before,
-        )
-        .order_by(works.c.round)
-    )
-    return {row.site: row.num_samples for row in found}
 
 
 def aggregate(
@@ -105,11 +86,10 @@ def aggregate(
         weights = files.enter_context(TensorFile.open(store.blobs.local_path(weights_digest)))
         if state_digest is not None:
             state = files.enter_context(TensorFile.open(store.blobs.local_path(state_digest)))
-            context = replace(context, state=state)
-        sent = sent_signature(
-            weights.signature, strategy=strategy.params.model_dump(), algorithm=strategy.name
-        )
-        cohort = Admitted(store, admitted, job.compression, sent)
+            # A job whose strategy was changed between two starts does not go on from the other's state.
+            if state.metadata.get(STRATEGY_KEY) == strategy.name:
+                context = replace(context, state=state)
+        cohort = Admitted(store, admitted, job.compression, sent_by(strategy, weights.signature))
         with TensorWriter.create(staged, weights.signature) as writer:
             outcome = partial.aggregate(strategy, cohort, weights, context, writer)
     digest = keep_staged(store.blobs, staged)

@@ -16,6 +16,9 @@ from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import checkpoints
 
+STATE_FILE = "state.safetensors"
+"""The strategy's state, beside the weights; a run that begins from the checkpoint goes on from it."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -44,6 +47,9 @@ def save_checkpoint(store: Store, claim: Claim, number: int) -> Checkpoint:
     metrics = round_row.metrics or {}
     accuracy = metrics.get("accuracy")
     store.files.write_file(claim.namespace, path, store.blobs.local_path(round_row.new_weights))
+    if round_row.new_state:
+        state = store.blobs.local_path(round_row.new_state)
+        store.files.write_file(claim.namespace, f"{folder}/{STATE_FILE}", state)
     faults.reach("mid_checkpoint")
     store.files.write_bytes(claim.namespace, f"{folder}/metrics.json", _json(metrics))
 
@@ -57,6 +63,7 @@ def save_checkpoint(store: Store, claim: Claim, number: int) -> Checkpoint:
                 round=number,
                 path=path,
                 digest=round_row.new_weights,
+                state=round_row.new_state,
                 accuracy=accuracy,
                 metrics=metrics,
                 created_at=tx.now,

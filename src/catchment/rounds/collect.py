@@ -13,9 +13,8 @@ from catchment.exchange.sites import lose_works
 from catchment.jobs import log, rows
 from catchment.jobs.spec import HyperParameters
 from catchment.jobs.states import AT_SITE, PENDING, RoundState, WorkState
-from catchment.models.tensors import Signature, TensorFile
 from catchment.rounds import journal
-from catchment.rounds.admission import admit_files, admit_update, num_samples_of
+from catchment.rounds.admission import Expected, admit_files, admit_update, expected_of, num_samples_of
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -42,16 +41,16 @@ def collect_updates(store: Store, claim: Claim, number: int) -> Collected:
         RoundFailed: there is no such open round.
         JobStopped, LeaseLost: as `held`.
     """
-    signature: Signature | None = None
+    expected: Expected | None = None
     while True:
         ticket = store.db.signals.ticket(rows.topic(claim.uid))
         attempt = store.db.write(lambda tx: _attempt(store, tx, claim, number))
         if attempt.state in (RoundState.COMMITTED, RoundState.FAILED) or attempt.collected_at is not None:
             return store.db.read(lambda tx, row=attempt: _collected(tx, claim, row))  # type: ignore[misc]
-        if signature is None:
-            with TensorFile.open(store.blobs.local_path(attempt.weights)) as weights:
-                signature = weights.signature
-        admit_delivered(store, claim, number, attempt.attempt, "train", signature)
+        if expected is None:
+            row = store.db.read(lambda tx: held(tx, claim, lock=False))
+            expected = expected_of(store, rows.spec_of(row), attempt.weights)
+        admit_delivered(store, claim, number, attempt.attempt, "train", expected)
         closed, wait_s = store.db.write(lambda tx: _close_if_due(store, tx, claim, number))
         if closed is not None:
             return closed
@@ -85,7 +84,7 @@ def lose_gone_sites(store: Store, tx: Transaction, of_works: list[Row[Any]]) -> 
 
 
 def admit_delivered(
-    store: Store, claim: Claim, number: int, attempt: int, kind: str, signature: Signature | None
+    store: Store, claim: Claim, number: int, attempt: int, kind: str, expected: Expected | None
 ) -> None:
     """Decide on each delivered work. Reading an update takes time, so no transaction is open meanwhile."""
     delivered = store.db.read(
@@ -100,8 +99,8 @@ def admit_delivered(
         try:
             admit_files(store, work)
             samples = (
-                admit_update(store, work, signature)
-                if signature is not None
+                admit_update(store, work, expected)
+                if expected is not None
                 else num_samples_of(work.metrics or {})
             )
             if "sample_num" not in (work.metrics or {}):

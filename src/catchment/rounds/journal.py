@@ -16,9 +16,11 @@ from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import Candidate, site_seed
+from catchment.rounds.orders import algorithms, newest_admitted
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import prepared_files, rounds, sites, works
+from catchment.strategies.plan import keeps_client_state
 from catchment.wire.messages import Registration, Resource, WorkOrder
 
 
@@ -115,16 +117,6 @@ def works_of(tx: Transaction, claim: Claim, number: int, attempt: int, kind: str
     return list(tx.execute(statement.order_by(works.c.site)))
 
 
-def work_of_round() -> Any:
-    """The condition that joins works with the attempts that they belong to."""
-    return (
-        (works.c.job_uid == rounds.c.job_uid)
-        & (works.c.run == rounds.c.run)
-        & (works.c.round == rounds.c.number)
-        & (works.c.attempt == rounds.c.attempt)
-    )
-
-
 def publish_works(
     store: Store,
     tx: Transaction,
@@ -136,6 +128,7 @@ def publish_works(
     cohort: Sequence[str],
     weights: str,
     deadline: float,
+    state: str | None = None,
 ) -> None:
     """Offer one work to each site of a cohort; their agents hear of it when the transaction commits."""
     job = spec_of(job_row)
@@ -154,11 +147,15 @@ def publish_works(
         "datasets": job.dataset_names,
         "resource": Resource(**job.resource.model_dump()).model_dump(),
         "files_wanted": kind == "train" and "aggregate" in job.extender_functions,
+        **algorithms(job),
+        "state": {"digest": state, "size_bytes": store.blobs.size(state)} if state else None,
         **_prepared(tx, job_row, job, number, attempt, kind),
     }
     values = []
+    kept = newest_admitted(tx, job_row.uid, job_row.run) if keeps_client_state(job) else {}
     for site in cohort:
-        order = {**shared, "seed": site_seed(job.seed or 0, number, site)}
+        before = kept[site].id if site in kept else None
+        order = {**shared, "seed": site_seed(job.seed or 0, number, site), "client_state": before}
         WorkOrder.model_validate({**order, "work_id": "-", "timeout_s": 0})
         values.append(
             {

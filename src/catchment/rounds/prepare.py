@@ -13,10 +13,13 @@ from catchment.extenders import script
 from catchment.jobs import log, purge, rows, ssl_folder
 from catchment.jobs.spec import Job, ScriptsConfig
 from catchment.models.initial import import_weights
+from catchment.models.tensors import TensorFile
+from catchment.rounds.aggregation import STRATEGY_KEY
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file, put_bytes
 from catchment.store.database import Transaction
+from catchment.strategies import plan
 from catchment.wire.messages import Blob, SentScripts
 
 
@@ -43,6 +46,9 @@ def prepare_run(store: Store, claim: Claim) -> str:
     if digest is None or not store.blobs.exists(digest):
         digest = import_initial_weights(store, claim, job)
         values["initial_weights"] = digest
+        values["initial_state"] = initial_state(store, claim, job)
+    with TensorFile.open(store.blobs.local_path(digest)) as weights:
+        plan.check_model(job, weights.signature)
 
     def step(tx: Transaction) -> None:
         held(tx, claim)
@@ -73,6 +79,23 @@ def import_initial_weights(store: Store, claim: Claim, job: Job) -> str:
     except NotFound as error:
         raise InvalidField(field, str(error)) from error
     return keep_staged(store.blobs, staged)
+
+
+def initial_state(store: Store, claim: Claim, job: Job) -> str | None:
+    """Digest of the strategy's state that the run's checkpoint was saved with, if it can be gone on from.
+
+    It cannot where the sites keep a state too (SCAFFOLD, FedDC): they begin a run anew, and a server that
+    did not would add to the weights what no site has any more.
+    """
+    field, value = job.model_source
+    strategy = plan.strategy_of(job)
+    if field != "checkpoint_id" or strategy.stateful_clients:
+        return None
+    digest = store.db.read(lambda tx: purge.checkpoint_states(tx, claim.uid)).get(value)
+    if digest is None or not store.blobs.exists(digest):
+        return None
+    with TensorFile.open(store.blobs.local_path(digest)) as state:
+        return digest if state.metadata.get(STRATEGY_KEY) == strategy.name else None
 
 
 def pack_scripts(store: Store, namespace: str, scripts: ScriptsConfig) -> SentScripts:

@@ -25,6 +25,7 @@ from catchment.rounds.cohort import (
 )
 from catchment.store import Store
 from catchment.store.database import Transaction
+from catchment.strategies.plan import strategy_of
 
 MAX_ATTEMPTS = 2
 """A round below its threshold is tried once more with a new cohort."""
@@ -159,7 +160,8 @@ def publish_work(store: Store, claim: Claim, number: int) -> int:
 
 def open_round(store: Store, tx: Transaction, job_row: Row[Any], attempt: Row[Any]) -> None:
     """Offer the works of a selected attempt; its deadline runs from now."""
-    deadline = tx.now + rows.spec_of(job_row).hyper_parameters.round_timeout
+    job = rows.spec_of(job_row)
+    deadline = tx.now + job.hyper_parameters.round_timeout
     journal.publish_works(
         store,
         tx,
@@ -170,5 +172,6 @@ def open_round(store: Store, tx: Transaction, job_row: Row[Any], attempt: Row[An
         cohort=attempt.cohort,
         weights=attempt.weights,
         deadline=deadline,
+        state=attempt.state_before if strategy_of(job).broadcasts_state else None,
     )
     journal.change_round(tx, attempt, state=RoundState.OPEN, published_at=tx.now, deadline=deadline)

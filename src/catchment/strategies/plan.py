@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from catchment.errors import InvalidField
 from catchment.findings import invalid_field
+from catchment.models.signature import Signature
 from catchment.strategies.base import LinearStrategy, Strategy
 from catchment.strategies.fedavg import FedAvg
 from catchment.strategies.fedavgm import FedAvgM
@@ -25,6 +26,7 @@ from catchment.strategies.median import Median
 from catchment.strategies.norm_clipping import NormClipping
 from catchment.strategies.scaffold import Scaffold
 from catchment.strategies.trimmed_mean import TrimmedMean
+from catchment.strategies.vectors import MARK, sent_signature
 
 if TYPE_CHECKING:
     from catchment.jobs.spec import Job
@@ -82,6 +84,15 @@ def strategy_name(job: Job) -> str:
     return _brought(job)[1] or "fedavg"
 
 
+def sent_by(strategy: Strategy, weights: Signature) -> Signature:
+    """What a client of the strategy sends for weights of that signature.
+
+    Raises:
+        InvalidField: a pattern of the strategy's parameters fits no tensor.
+    """
+    return sent_signature(weights, strategy=strategy.params.model_dump(), algorithm=strategy.name)
+
+
 def keeps_client_state(job: Job) -> bool:
     """Whether the job's sites keep something from one of their rounds to the next."""
     strategy = strategy_of(job)
@@ -108,6 +119,21 @@ def check(job: Job) -> None:
         raise InvalidField("strategy.name", f"{strategy.name!r} needs {other}: {{name: {strategy.name}}}")
     for refused, problem in _clashes(job, strategy):
         raise InvalidField(refused, problem)
+
+
+def check_model(job: Job, weights: Signature) -> None:
+    """Refuse a model whose tensors do not suit the job's strategy.
+
+    Raises:
+        InvalidField: a pattern fits no tensor, or a name is one that algorithms have for their own vectors.
+    """
+    marked = [name for name in weights if name.startswith(MARK)]
+    if marked:
+        raise InvalidField(
+            job.model_source[0],
+            f"tensor {marked[0]!r}: names with a first {MARK!r} are kept for algorithms",
+        )
+    sent_by(strategy_of(job), weights)
 
 
 def _brought(job: Job) -> tuple[str, str]:

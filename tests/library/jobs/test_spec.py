@@ -335,16 +335,6 @@ LATER: dict[str, list[Any]] = {
         {"type": "DP", "noise_multiplier": 1, "placement": "site", "epsilon_budget": 8.0},
         {"type": "SSA", "mode": "DoubleMask", "use_same_mask": False},
     ],
-    "optimizer": [
-        {"name": "fedprox", "params": {"mu": 0.6}},
-        {"name": "scaffold", "params": {"learning_rate": 0.1, "batch_size": 8, "sample_num": 100}},
-        {"name": "fedprox"},
-    ],
-    "loss": [
-        {"name": "feddc", "params": {"alpha": 0.1, "lr": 0.1, "epoch": 1, "batch_size": 8, "sample_num": 9}},
-        {"name": "feddc"},
-    ],
-    "strategy": [{"name": "krum", "params": {"f": 1}}],
     "compression": [{"type": "topk", "params": {"ratio": 0.1}}],
     "register": [{"name": "digits", "version": "v1"}, {"name": "digits"}],
     "model_id": ["some-model"],
@@ -358,6 +348,32 @@ def test_what_comes_later_is_refused_by_name_and_never_ignored(field: str, value
     error = refusal(body(field, value))
     assert isinstance(error, NotSupportedYet)
     assert str(error).startswith(f"{field}: not supported yet")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("optimizer", {"name": "fedprox", "params": {"mu": 0.6}}),
+        (
+            "optimizer",
+            {"name": "scaffold", "params": {"learning_rate": 0.1, "batch_size": 8, "sample_num": 9}},
+        ),
+        ("optimizer", {"name": "fedprox"}),
+        ("loss", {"name": "feddc", "params": {"alpha": 0.1, "lr": 0.1, "epoch": 1, "batch_size": 8}}),
+        ("loss", {"name": "feddc"}),
+        ("strategy", {"name": "trimmed_mean", "params": {"trim": 0.3, "local": ["bn.*"]}}),
+    ],
+)
+def test_algorithms_are_kept_as_they_were_sent(field: str, value: Any) -> None:
+    job = parse_job(body(field, value))
+    kept = getattr(job, field).model_dump(exclude_none=True)
+    assert kept == {"params": {}, **value}
+
+
+def test_a_strategy_that_comes_later_is_refused_by_name() -> None:
+    error = refusal(body("strategy", {"name": "fedbuff"}))
+    assert isinstance(error, NotSupportedYet)
+    assert error.field == "strategy.name"
 
 
 WRONG_LATER = [

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from catchment.errors import BadTensors, NotFound
 from catchment.jobs.spec import HyperParameters
-from catchment.models.tensors import Signature, TensorFile, file_digest, write_tensors
-from catchment.rounds.admission import MAX_SAMPLES, admit_update, num_samples_of, weighted_means
+from catchment.models.tensors import TensorFile, file_digest, write_tensors
+from catchment.rounds.admission import MAX_SAMPLES, Expected, admit_update, num_samples_of, weighted_means
 from catchment.rounds.collect import is_closed
 from catchment.rounds.evaluation import evaluation_due, save_due
 from catchment.store.blobs import FolderBlobs
+from catchment.strategies.vectors import sent_signature
 
 WEIGHTS = {"w": np.zeros((2, 2), np.float32), "h": np.zeros(2, np.float16), "n": np.array(0, np.int64)}
 RIGHT = {"w": np.ones((2, 2), np.float32), "h": np.ones(2, np.float32), "n": np.array(3, np.int64)}
@@ -50,10 +51,10 @@ def store(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def signature(tmp_path: Path) -> Signature:
+def expected(tmp_path: Path) -> Expected:
     write_tensors(tmp_path / "weights.safetensors", WEIGHTS)
     with TensorFile.open(tmp_path / "weights.safetensors") as file:
-        return file.signature
+        return Expected(sent_signature(file.signature))
 
 
 def delivered(store: Any, tmp_path: Path, data: Any, metrics: dict[str, Any] | None = None) -> Any:
@@ -67,10 +68,10 @@ def delivered(store: Any, tmp_path: Path, data: Any, metrics: dict[str, Any] | N
     return SimpleNamespace(update=digest, metrics=metrics)
 
 
-def test_a_right_update_is_admitted_with_its_samples(store: Any, signature: Any, tmp_path: Path) -> None:
+def test_a_right_update_is_admitted_with_its_samples(store: Any, expected: Any, tmp_path: Path) -> None:
     work = delivered(store, tmp_path, RIGHT, {"sample_num": 12})
-    assert admit_update(store, work, signature) == 12
-    assert admit_update(store, SimpleNamespace(update=work.update, metrics=None), signature) == 1
+    assert admit_update(store, work, expected) == 12
+    assert admit_update(store, SimpleNamespace(update=work.update, metrics=None), expected) == 1
 
 
 WRONG: dict[str, tuple[Any, str]] = {
@@ -91,17 +92,17 @@ WRONG: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("data", "words"), WRONG.values(), ids=list(WRONG))
 def test_a_wrong_update_is_refused_with_the_tensors_name(
-    store: Any, signature: Any, tmp_path: Path, data: Any, words: str
+    store: Any, expected: Any, tmp_path: Path, data: Any, words: str
 ) -> None:
     with pytest.raises(BadTensors, match=words):
-        admit_update(store, delivered(store, tmp_path, data), signature)
+        admit_update(store, delivered(store, tmp_path, data), expected)
 
 
-def test_a_work_without_weights_or_without_their_bytes(store: Any, signature: Any) -> None:
+def test_a_work_without_weights_or_without_their_bytes(store: Any, expected: Any) -> None:
     with pytest.raises(BadTensors, match="committed no weights"):
-        admit_update(store, SimpleNamespace(update=None, metrics={}), signature)
+        admit_update(store, SimpleNamespace(update=None, metrics={}), expected)
     with pytest.raises(NotFound):
-        admit_update(store, SimpleNamespace(update="sha256:" + "0" * 64, metrics={}), signature)
+        admit_update(store, SimpleNamespace(update="sha256:" + "0" * 64, metrics={}), expected)
 
 
 # Means
