@@ -12,41 +12,11 @@ from catchment.errors import JobStopped, LeaseLost, RoundFailed
 from catchment.jobs import lifecycle, rows
 from catchment.models.tensors import read_tensors
 from catchment.rounds import checkpoints, collect, commit, evaluation, prepare, run, select
-from catchment.rounds.claim import Claim, claim_job
+from catchment.rounds.claim import claim_job
 from catchment.store import Store
 from catchment.wire.messages import WorkOrder, WorkResult
+from tests.runs import begin, drive, one_round
 from tests.thread_sites import add_one, job
-
-
-def begin(store: Store, body: dict[str, Any], attempt: int = 1) -> Claim:
-    lifecycle.create_job(store, "default", body)
-    start = lifecycle.request_start(store, "default", body["id"])
-    assert start is not None
-    lifecycle.launched(store, start.uid, "flow-run")
-    claim = claim_job(store, "default", body["id"], flow_run_id="flow-run", attempt=attempt)
-    prepare.prepare_run(store, claim)
-    return claim
-
-
-def one_round(store: Store, claim: Claim, number: int) -> str:
-    for _ in range(3):
-        select.select_cohort(store, claim, number)
-        select.publish_work(store, claim, number)
-        if collect.collect_updates(store, claim, number).enough:
-            break
-    digest = commit.aggregate_and_commit(store, claim, number)
-    evaluate, save = run.steps_due(store, claim, number)
-    if evaluate:
-        evaluation.evaluate_round(store, claim, number)
-    if save:
-        checkpoints.save_checkpoint(store, claim, number)
-    return digest
-
-
-def drive(store: Store, claim: Claim) -> dict[str, Any]:
-    for number in run.remaining_rounds(store, claim):
-        one_round(store, claim, number)
-    return run.finish_run(store, claim)
 
 
 def status(store: Store) -> dict[str, Any]:
