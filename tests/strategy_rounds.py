@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
-from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
+from catchment.models.tensors import TensorFile, TensorWriter
 from catchment.strategies import partial
 from catchment.strategies.base import ClientUpdate, Context, Outcome, Strategy
 
 Arrays = dict[str, np.ndarray]
+
+
+def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """A tensor file, without the syncs to disk of one that must last."""
+    save_file({name: np.array(array, order="C") for name, array in tensors.items()}, path)
 
 
 class Files:
@@ -24,7 +30,7 @@ class Files:
         self._samples = [num_samples for num_samples, _ in updates]
         self._batch = batch
         for path, (_, tensors) in zip(self._paths, updates, strict=True):
-            write_tensors(path, tensors)
+            write(path, tensors)
 
     def batches(self) -> Iterator[Sequence[ClientUpdate]]:
         for start in range(0, len(self._paths), self._batch):
@@ -71,12 +77,12 @@ def aggregate(
     start = weights
     if not isinstance(start, Path):
         start = folder / "weights.safetensors"
-        write_tensors(start, weights)  # type: ignore[arg-type]
+        write(start, weights)  # type: ignore[arg-type]
     target = folder / "new.safetensors"
     with contextlib.ExitStack() as files:
         current = files.enter_context(TensorFile.open(start))
         if state is not None:
-            write_tensors(folder / "state.safetensors", state)
+            write(folder / "state.safetensors", state)
             context["state"] = files.enter_context(TensorFile.open(folder / "state.safetensors"))
         cohort = Files(folder, updates, batch)
         with TensorWriter.create(target, current.signature) as writer:
