@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import numpy as np
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -16,6 +17,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 
 from catchment.errors import RoundFailed
 from catchment.jobs import lifecycle
+from catchment.models.tensors import read_tensors
 from catchment.wire.messages import WorkOrder, WorkResult
 from flows.federate import federate
 from tests.thread_sites import add_one, job
@@ -90,3 +92,31 @@ def test_artifacts_show_progress_each_round_and_the_result(flow_store, make_site
     assert by_key["job-default-shown"] == 100
     assert "admitted" in str(by_key["round-default-shown-1"])
     assert "checkpoint_v1" in str(by_key["result-default-shown"])
+
+
+def controlled(order: WorkOrder, weights: dict) -> object:
+    """A training that sends a control variate where the order names SCAFFOLD."""
+    update, metrics = add_one(order, weights)
+    if order.strategy is not None and order.strategy.name == "scaffold":
+        update["@control/w"] = np.full_like(weights["w"], 0.5)
+    return update, metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "weight"),
+    [
+        ("fedavgm", {"strategy": {"name": "fedavgm", "params": {"momentum": 0.5}}}, 1 + 1.5 + 1.75),
+        ("krum", {"strategy": {"name": "krum"}}, 3.0),
+        ("scaffold", {"optimizer": {"name": "scaffold"}}, 3.0),
+    ],
+)
+def test_a_job_with_an_algorithm_of_its_own_runs_to_its_end(flow_store, make_site, name, chosen, weight):
+    for site in ("a", "b", "c"):
+        make_site(site, train=controlled)
+    body = job(id=name, **chosen, hyper_parameters={"client_num": 3, "threshold_client_num": 3})
+    lifecycle.create_job(flow_store, "default", body)
+    digest = asyncio.run(federate(name))
+    new = read_tensors(flow_store.blobs.local_path(digest))
+    np.testing.assert_allclose(new["w"], np.full((2, 3), weight), rtol=1e-6)
+    reports = lifecycle.job_rounds(flow_store, "default", name)
+    assert [report["strategy"]["name"] for report in reports] == [name] * 3
