@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from catchment.errors import BadTensors, TensorMismatch
-from catchment.models.reading import TensorFile
+from catchment.models.reading import TensorReader
 from catchment.models.signature import Array, Signature, update_signature
 
 BLOCK_ELEMENTS = 2**17
@@ -16,20 +16,29 @@ BLOCK_ELEMENTS = 2**17
 _NAMED = 3
 
 
-def check_update(update: TensorFile, weights: Signature) -> None:
+def check_update(update: TensorReader, weights: Signature) -> None:
     """Check that `update` is a client update to weights of that signature; reads it once, blockwise.
 
     Raises:
         TensorMismatch: tensors are missing, unknown, of another shape or dtype; names the first of each.
         BadTensors: a tensor holds NaN or infinite values; names it.
     """
-    problems = signature_problems(update.signature, update_signature(weights))
-    if problems:
-        raise TensorMismatch("the update does not fit the model: " + "; ".join(problems))
+    check_fits(update.signature, update_signature(weights))
     check_finite(update)
 
 
-def check_finite(tensors: TensorFile) -> None:
+def check_fits(found: Signature, expected: Signature) -> None:
+    """Check that an update holds the tensors that it should.
+
+    Raises:
+        TensorMismatch: tensors are missing, unknown, of another shape or dtype; names the first of each.
+    """
+    problems = signature_problems(found, expected)
+    if problems:
+        raise TensorMismatch("the update does not fit the model: " + "; ".join(problems))
+
+
+def check_finite(tensors: TensorReader) -> None:
     """Check that all floating-point tensors hold finite numbers only.
 
     Raises:
