@@ -80,9 +80,9 @@ class Int8(Codec):
 
 
 def _steps(name: str, magnitudes: Array) -> Array:
-    largest = magnitudes.max(axis=1).astype(np.float64)
+    largest: Array = magnitudes.max(axis=1).astype(np.float64)
     with np.errstate(over="ignore", under="ignore"):
-        steps = (largest / _LEVELS).astype(np.float32)
+        steps: Array = (largest / _LEVELS).astype(np.float32)
         # Rounded up, so that no element lies above the last level.
         short = steps.astype(np.float64) * _LEVELS < largest
         steps = np.where(short, np.nextafter(steps, np.float32(np.inf)), steps)
