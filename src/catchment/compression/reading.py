@@ -11,13 +11,13 @@ from numpy.typing import DTypeLike
 from catchment.compression.codec import Codec, is_compressed
 from catchment.compression.params import codec_of
 from catchment.errors import BadTensors
-from catchment.models.reading import TensorFile, TensorReader
+from catchment.models.reading import TensorFile
 from catchment.models.signature import Array, Signature
 from catchment.models.updates import check_fits
 from catchment.wire.messages import Algorithm
 
 
-def opened(path: Path, compression: Algorithm | None, signature: Signature) -> TensorReader:
+def opened(path: Path, compression: Algorithm | None, signature: Signature) -> TensorFile | CompressedFile:
     """The client update in a file, decoded block by block as it is read.
 
     Tensors that were compressed are checked here once, and hold finite values only; those that travel as

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -14,39 +14,6 @@ from catchment.errors import BadTensors
 from catchment.models.casting import bfloat16_values
 from catchment.models.header import LENGTH_BYTES, Header, header_bytes, parse_header
 from catchment.models.signature import STORED_DTYPES, Array, Signature
-
-
-class TensorReader(Protocol):
-    """Named tensors that are read block by block: a TensorFile, or an update that decodes as it is read."""
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-
-    @property
-    def signature(self) -> Signature:
-        """Names, dtypes and shapes."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def close(self) -> None:
-        """Let go of the file."""
-
-    def array(self, name: str) -> Array:
-        """A whole tensor in its shape."""
-
-    def block(self, name: str, start: int, stop: int, dtype: DTypeLike | None = None) -> Array:
-        """Elements `start` to `stop` of the flattened tensor."""
-
-    def float_array(self, name: str) -> Array:
-        """A whole float tensor in its shape."""
-
-    def values(self, name: str) -> Array:
-        """A whole tensor in its shape and a native dtype."""
 
 
 class TensorFile:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from catchment.errors import BadTensors, TensorMismatch
-from catchment.models.reading import TensorReader
+from catchment.models.interfaces import Tensors
 from catchment.models.signature import Array, Signature, update_signature
 
 BLOCK_ELEMENTS = 2**17
@@ -16,7 +16,7 @@ BLOCK_ELEMENTS = 2**17
 _NAMED = 3
 
 
-def check_update(update: TensorReader, weights: Signature) -> None:
+def check_update(update: Tensors, weights: Signature) -> None:
     """Check that `update` is a client update to weights of that signature; reads it once, blockwise.
 
     Raises:
@@ -38,7 +38,7 @@ def check_fits(found: Signature, expected: Signature) -> None:
         raise TensorMismatch("the update does not fit the model: " + "; ".join(problems))
 
 
-def check_finite(tensors: TensorReader) -> None:
+def check_finite(tensors: Tensors) -> None:
     """Check that all floating-point tensors hold finite numbers only.
 
     Raises:

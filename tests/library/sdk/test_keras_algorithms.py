@@ -24,9 +24,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 START: Weights = {"net/out/kernel": np.array([[0.5], [-1.25], [2.0]]), "net/out/bias": np.array([0.25])}
 CONTROL: Weights = {"net/out/kernel": np.array([[0.1], [-0.2], [0.3]]), "net/out/bias": np.array([-0.4])}
 OWN: Weights = {"net/out/kernel": np.array([[-0.05], [0.15], [0.02]]), "net/out/bias": np.array([0.07])}
-X = np.array([[1.0, 2.0, -1.0], [0.5, -0.3, 0.8], [-1.2, 0.4, 0.1], [0.9, 1.1, -0.6]])
-Y = np.array([[0.3], [1.2], [-0.7], [0.1]])
-EPOCHS, BATCH, STEPS, RATE = 3, 2, 6, 0.125  # exact in the float32 that Keras keeps it in
+# Exact in float32, which Keras passes data and learning rates through.
+X = np.array([[1.0, 2.0, -1.0], [0.5, -0.25, 0.75], [-1.25, 0.5, 0.125], [0.875, 1.125, -0.5]])
+Y = np.array([[0.25], [1.25], [-0.75], [0.125]])
+EPOCHS, BATCH, STEPS, RATE = 3, 2, 6, 0.125
 
 
 def gradient(w: Weights, start: int) -> Weights:
@@ -88,7 +89,8 @@ def values(model: Any) -> Weights:
 def assert_close(found: Weights, expected: Weights) -> None:
     assert found.keys() == expected.keys()
     for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-12)
+        # Keras computes losses in float32, whatever the model is.
+        np.testing.assert_allclose(found[name], array, rtol=1e-6, atol=1e-7)
 
 
 def test_fedprox_is_its_formula(begin: Any) -> None:
