@@ -23,10 +23,19 @@ def check_update(update: Tensors, weights: Signature) -> None:
         TensorMismatch: tensors are missing, unknown, of another shape or dtype; names the first of each.
         BadTensors: a tensor holds NaN or infinite values; names it.
     """
-    problems = signature_problems(update.signature, update_signature(weights))
+    check_fits(update.signature, update_signature(weights))
+    check_finite(update)
+
+
+def check_fits(found: Signature, expected: Signature) -> None:
+    """Check that an update holds the tensors that it should.
+
+    Raises:
+        TensorMismatch: tensors are missing, unknown, of another shape or dtype; names the first of each.
+    """
+    problems = signature_problems(found, expected)
     if problems:
         raise TensorMismatch("the update does not fit the model: " + "; ".join(problems))
-    check_finite(update)
 
 
 def check_finite(tensors: Tensors) -> None:

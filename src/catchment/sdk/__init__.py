@@ -11,7 +11,7 @@ fl.commit(metrics={"sample_num": len(data), "loss": loss}, trained_model=model)
 
 from __future__ import annotations
 
-from catchment.sdk.algorithms import create_loss, create_optimizer
+from catchment.sdk.algorithms import create_loss, create_optimizer, feddc_loss
 from catchment.sdk.folder import get_dataset_path, seed, task
 from catchment.sdk.metrics import commit_metrics
 from catchment.sdk.parameters import (
@@ -30,6 +30,7 @@ __all__ = [
     "commit_weights",
     "create_loss",
     "create_optimizer",
+    "feddc_loss",
     "get_dataset_path",
     "get_file",
     "get_parameter",

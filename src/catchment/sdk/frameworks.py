@@ -16,6 +16,9 @@ class LiveModel(Protocol):
     def signature(self) -> Signature:
         """Its tensors, under its own names."""
 
+    def parameters(self) -> Iterable[tuple[str, Any]]:
+        """The model's own name -> the framework's object, for what optimizers work on; tied ones repeat."""
+
     def align(self, names: Iterable[str]) -> dict[str, str]:
         """Name in a tensor file -> the model's own name, for all names that the model has."""
 

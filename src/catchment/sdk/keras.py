@@ -51,6 +51,10 @@ class KerasModel:
             self._variables[variable.path] = variable
         self.signature: Signature = {path: _info(path, item) for path, item in self._variables.items()}
 
+    def parameters(self) -> Iterable[tuple[str, Any]]:
+        """The variables that an optimizer may train."""
+        return [(path, variable) for path, variable in self._variables.items() if variable.trainable]
+
     def align(self, names: Iterable[str]) -> dict[str, str]:
         """Names match where they are equal, or where one only has more scopes in front.
 

@@ -50,6 +50,13 @@ class TorchModel:
         self._state: dict[str, Any] = module.state_dict()
         self.signature: Signature = {name: _info(name, tensor) for name, tensor in self._state.items()}
 
+    def parameters(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
+        """The module's parameters that are in its state dict."""
+        named: Iterable[tuple[str, torch.nn.Parameter]] = self._module.named_parameters(
+            remove_duplicate=False
+        )
+        return [(name, parameter) for name, parameter in named if name in self.signature]
+
     def align(self, names: Iterable[str]) -> dict[str, str]:
         """Names of a state dict mean the same everywhere."""
         return {name: name for name in names if name in self.signature}

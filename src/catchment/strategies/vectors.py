@@ -21,6 +21,8 @@ from catchment.models.signature import Signature, TensorInfo, update_signature
 MARK = "@"
 CONTROL = "@control/"
 NUM_STEPS = "@num_steps"
+WITH_VECTORS = ("scaffold", "feddc", "fednova")
+"""Algorithms whose clients send vectors of their own."""
 
 
 def partition(params: Mapping[str, Any], names: Iterable[str]) -> tuple[list[str], list[str], list[str]]:
@@ -45,6 +47,11 @@ def partition(params: Mapping[str, Any], names: Iterable[str]) -> tuple[list[str
         raise InvalidField("strategy.params.shared", "no tensor of the model would be shared")
     kept = {*local, *shared}
     return shared, local, [name for name in known if name not in kept]
+
+
+def algorithm_of(*names: str | None) -> str | None:
+    """The first of a job's strategy, optimizer and loss, by name, whose vectors travel too; None for none."""
+    return next((name for name in names if name in WITH_VECTORS), None)
 
 
 def sent_signature(
