@@ -14,7 +14,8 @@ from sqlalchemy import Row, select, update
 from catchment.errors import CatchmentError, Unreachable
 from catchment.jobs import log as job_log
 from catchment.jobs import purge, rows
-from catchment.jobs.lifecycle import Start, start_of, start_queued
+from catchment.jobs.lifecycle import start_queued
+from catchment.jobs.starting import Start, start_of
 from catchment.jobs.states import BUSY, JobState
 from catchment.store import Store
 from catchment.store.database import Transaction

@@ -11,6 +11,7 @@ import pytest
 
 from catchment.errors import SetupError, Unreachable
 from catchment.jobs import lifecycle, supervise
+from catchment.jobs.starting import Start
 from catchment.jobs.states import JobState
 from catchment.jobs.supervise import RunState, supervise_once
 from catchment.rounds.claim import claim_job, renew
@@ -28,7 +29,7 @@ def launcher() -> RecordingLauncher:
     return RecordingLauncher()
 
 
-def started(store: Store, job_id: str = "j") -> lifecycle.Start:
+def started(store: Store, job_id: str = "j") -> Start:
     make(store, job_id=job_id)
     start = lifecycle.request_start(store, "default", job_id)
     assert start is not None
