@@ -64,7 +64,7 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     digest = own.weights or aggregate(store, strategy_of(job), attempt.weights, admitted)
     values = {"aggregated": own.aggregated, "rule": own.told(attempt.rule)}
     faults.reach("before_commit")
-    store.db.write(lambda tx: _commit(store, tx, claim, number, digest, admitted, values))
+    digest = store.db.write(lambda tx: _commit(store, tx, claim, number, digest, admitted, values))
     faults.reach("after_commit")
     sweep(store, claim, number)
     return digest
@@ -97,9 +97,11 @@ def _commit(
     digest: str,
     admitted: list[Row[Any]],
     values: dict[str, Any],
-) -> None:
+) -> str:
     row = held(tx, claim)
     attempt = journal.latest_attempt(tx, claim, number)
+    if attempt is not None and attempt.state == RoundState.COMMITTED:
+        return str(attempt.new_weights)  # by an earlier try of this step that was given up too soon
     if attempt is None or attempt.state != RoundState.OPEN:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
     job = rows.spec_of(row)
@@ -123,6 +125,7 @@ def _commit(
     faults.reach("mid_commit")
     if number < hyper.max_round_num:
         _begin_next(store, tx, claim, row, number + 1, digest, publish=sent_ahead)
+    return digest
 
 
 def _begin_next(
