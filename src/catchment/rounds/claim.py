@@ -54,6 +54,7 @@ def claim_job(store: Store, namespace: str, job_id: str, *, flow_run_id: str, at
     def step(tx: Transaction, free: FreeFolder | None) -> Claim:
         require_wanted()
         row = rows.require(tx, namespace, job_id, lock=True)
+        over = rows.lease_is_over(tx, row, store.settings.job_lease_s)
         if row.stop_requested or row.state in (JobState.STOPPING, JobState.DELETING):
             raise JobStopped(f"job {job_id!r} is {row.state}")
         if row.state not in (JobState.STARTING, JobState.RUNNING):
@@ -64,7 +65,7 @@ def claim_job(store: Store, namespace: str, job_id: str, *, flow_run_id: str, at
             row = rows.by_uid(tx, row.uid)
         elif row.flow_run_id not in (None, flow_run_id):
             raise LeaseLost(f"flow run {row.flow_run_id} drives job {job_id!r}")
-        elif row.lease_until > tx.now and row.lease_owner not in (None, owner) and row.flow_run_id is None:
+        elif row.flow_run_id is None and row.lease_owner not in (None, owner) and not over:
             raise LeaseLost(f"another process drives job {job_id!r}")
         rows.change(
             tx,

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalErro
 from sqlalchemy.pool import QueuePool
 
 from catchment.errors import NotFound, SetupError, Unreachable
+from catchment.store.clock import Clock, Countdown, has_passed, host_clock, postgres_clock, time_left
 from catchment.store.signals import PostgresSource, Signals, SqliteSource
 
 log = logging.getLogger(__name__)
@@ -28,11 +29,33 @@ MIGRATION_LOCK = 0x63617463
 class Transaction:
     """One open transaction; topics that it notifies are heard when it commits."""
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self.connection = connection
-        self.now = now
+        self._clock = clock
+        self._now: float | None = None
         self.topics: set[str] = set()
         self.execute = connection.execute
+
+    @property
+    def now(self) -> float:
+        """The store's time when the transaction first asked for it."""
+        if self._now is None:
+            self._now = self._clock.now(self.connection)
+        return self._now
+
+    def has_passed(self, since: float, seconds: float) -> bool:
+        """Whether `seconds` have passed since a time that is renewed while its writer lives (store.clock)."""
+        return has_passed(self._clock, self.now, since, seconds)
+
+    def time_left(self, deadline: float, longest_s: float) -> float:
+        """Seconds until a deadline that was set `longest_s` ahead (store.clock)."""
+        now = self.now
+        return time_left(self._clock, now, deadline, longest_s)
+
+    def counted_down(self, countdown: Countdown, deadline: float) -> float:
+        """Seconds until a deadline, for who looks at it again and again (store.clock)."""
+        now = self.now
+        return countdown.left_s(self._clock, now, deadline)
 
     def notify(self, *topics: str) -> None:
         """Wake those who wait for these topics, once the transaction has committed."""
@@ -42,10 +65,10 @@ class Transaction:
 class Database:
     """Transactions with retry on what may pass: a lost connection, a locked database, a deadlock."""
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.engine = _engine(url)
-        self.clock = clock
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.clock = clock or (host_clock() if self.is_sqlite else postgres_clock())
         source = SqliteSource(self.engine) if self.is_sqlite else PostgresSource(self.engine)
         self.signals = Signals(source)
 
@@ -89,7 +112,7 @@ class Database:
                 # SQLite's readers see one state anyway.
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
-                transaction = Transaction(connection, self.clock())
+                transaction = Transaction(connection, self.clock)
                 result = step(transaction)
                 if transaction.topics:
                     self.signals.send(connection, sorted(transaction.topics))

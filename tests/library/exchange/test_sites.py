@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from catchment.errors import NotFound, Refused
 from catchment.exchange import sites
 from catchment.store import Store
+from catchment.store.clock import host_clock
 from catchment.wire.messages import PollRequest, SiteResources
 from tests.library.exchange.offers import ask, close, ids, offer, registration, work
 from tests.library.store.fresh import BOTH, Clock
@@ -282,7 +283,7 @@ def test_a_poll_never_waits_longer_than_half_the_lease(store: Store) -> None:
 
 def test_a_waiting_poll_writes_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """On SQLite every write wakes every waiter, so polls that write when they are woken would never sleep."""
-    store.db.clock = time.time  # with a time that stands still nothing would be written
+    store.db.clock = host_clock()  # with a time that stands still nothing would be written
     write, writes = store.db.write, []
 
     def counted(step: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from catchment.errors import SetupError, Unreachable
-from catchment.jobs import lifecycle, supervise
+from catchment.jobs import lifecycle, rows, supervise
 from catchment.jobs.starting import Start
 from catchment.jobs.states import JobState
 from catchment.jobs.supervise import RunState, supervise_once
@@ -140,11 +140,11 @@ def test_a_run_that_begins_gets_time_to_claim_its_job(
     launcher.states[run] = "running"
     for _ in range(3):
         supervise_once(store, launcher)
-        clock.forward(supervise.BEGIN_S / 4)
+        clock.forward(rows.BEGIN_S / 4)
     assert launcher.relaunched == []
     claim = claim_job(store, "default", "j", flow_run_id=run, attempt=1)
     assert row(store).state == S.RUNNING
-    clock.forward(supervise.BEGIN_S)
+    clock.forward(rows.BEGIN_S)
     assert renew(store, claim)
     supervise_once(store, launcher)
     assert (launcher.relaunched, row(store).state) == ([], S.RUNNING)
@@ -159,7 +159,7 @@ def test_a_process_that_died_before_it_claimed_is_replaced(
     launcher.states[run] = "running"
     clock.forward(LOOK)
     supervise_once(store, launcher)
-    clock.forward(supervise.BEGIN_S + 0.1)
+    clock.forward(rows.BEGIN_S + 0.1)
     supervise_once(store, launcher)
     assert [flow_run_id for _, flow_run_id in launcher.relaunched] == [run]
     assert (row(store).state, row(store).resumes, row(store).lease_owner) == (S.STARTING, 1, None)

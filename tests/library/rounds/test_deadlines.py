@@ -9,11 +9,12 @@ import pytest
 
 from catchment.errors import LeaseLost, StepTimedOut
 from catchment.jobs import lifecycle, rows
-from catchment.rounds import collect, commit, deadlines, prepare, select
+from catchment.rounds import collect, commit, deadlines, evaluation, prepare, select
 from catchment.rounds.claim import Claim, claim_job, held
 from catchment.rounds.deadlines import Step, further_s, in_time
 from catchment.store import Store
-from tests.thread_sites import job
+from catchment.store.clock import WatchedClock
+from tests.thread_sites import add_one, job
 
 
 def claimed(store: Store, **hyper: object) -> Claim:
@@ -116,3 +117,26 @@ def test_two_tries_of_the_commit_that_overlap_commit_once(store, make_site, monk
         if (report["round"], report["state"]) == (1, "committed")
     ]
     assert len(committed) == 1
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_round_goes_on_through_a_jump_of_the_clock(store, make_site, jump):
+    jumped = [0.0]
+    real = store.db.clock
+    store.db.clock = WatchedClock(lambda connection: real.now(connection) + jumped[0])
+
+    def trains_while_the_clock_jumps(order, weights):
+        jumped[0] = jump
+        return add_one(order, weights)
+
+    make_site("a", train=trains_while_the_clock_jumps)
+    make_site("b")
+    claim = claimed(store, round_timeout=60, max_round_num=1)
+    prepare.prepare_run(store, claim)
+    select.select_cohort(store, claim, 1)
+    select.publish_work(store, claim, 1)
+    assert collect.collect_updates(store, claim, 1).admitted == 2
+    commit.aggregate_and_commit(store, claim, 1)
+    assert evaluation.evaluate_round(store, claim, 1) is not None
+    reports = lifecycle.job_rounds(store, "default", "j")
+    assert [(report["attempt"], report["state"]) for report in reports] == [(0, "committed")]
