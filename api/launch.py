@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES
 from prefect.states import AwaitingRetry, Cancelling
 
 from catchment.errors import SetupError, Unreachable
-from catchment.jobs.lifecycle import Start
+from catchment.jobs.starting import Start
 from catchment.jobs.supervise import RunState
 from catchment.store import Store
 

@@ -26,6 +26,7 @@ CatchmentError
 │   ├── PolicyRefused      the site's own rules forbid it
 │   └── ScriptFailed       the training script failed, hung or committed nothing usable
 ├── Unreachable            a server does not answer
+│   └── StepTimedOut       a step of a run took longer than it may
 ├── SetupError             the system cannot start as configured
 └── SdkError               a training script used the SDK wrongly, or outside a task
 ```
@@ -162,6 +163,23 @@ class ScriptFailed(SiteError):
 
 class Unreachable(CatchmentError):
     """A server does not answer, or not in time."""
+
+
+class StepTimedOut(Unreachable):
+    """A step of a run took longer than it may: most likely storage or database hang without an error.
+
+    Attributes:
+        step: what it was doing.
+        allowed_s: seconds that it had.
+    """
+
+    def __init__(self, step: str, allowed_s: float) -> None:
+        super().__init__(
+            f"step '{step}' was not done after {allowed_s:g} s; "
+            "does the storage hang? CATCHMENT_STEP_TIMEOUT_S gives it longer"
+        )
+        self.step = step
+        self.allowed_s = allowed_s
 
 
 class SetupError(CatchmentError):

@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     evaluation_timeout_s: Annotated[
         Seconds, Field(description="How long a round's evaluation may take, at most the job's round_timeout.")
     ] = 600.0
+    step_timeout_s: Annotated[
+        Seconds,
+        Field(
+            description="How long a step of a run may take beside its waits for sites; large updates have "
+            "longer. Then it is given up and tried once more."
+        ),
+    ] = 1800.0
     supervise_s: Annotated[
         Seconds, Field(description="How often the supervisor looks for lost, stopping and deleted jobs.")
     ] = 2.0

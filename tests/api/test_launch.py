@@ -13,7 +13,7 @@ from prefect.states import Cancelled, Completed, Crashed, Pending, Running
 
 from api.launch import PrefectLauncher, check_configured
 from catchment.errors import SetupError, Unreachable
-from catchment.jobs.lifecycle import Start
+from catchment.jobs.starting import Start
 from catchment.settings import Settings
 from catchment.store import Store, open_store
 from tests.conftest import free_port

@@ -88,10 +88,22 @@ def _offer_again(tx: Transaction, site: str) -> None:
     tx.notify(site_topic(site))
 
 
-def leave(store: Store, site: str) -> None:
-    """A site says that it goes: its open work is lost at once instead of after the lease."""
+def leave(store: Store, site: str, session: str | None = None) -> None:
+    """A site says that it goes: its open work is lost at once instead of after the lease.
+
+    Args:
+        store: the store.
+        site: its name.
+        session: which of its agents goes; None from agents that do not tell: whichever runs.
+
+    Raises:
+        NotFound: another agent has registered under the site's name since; that one and its work stay.
+    """
 
     def step(tx: Transaction) -> None:
+        mine = select(sites.c.session).where(sites.c.name == site).with_for_update()
+        if session is not None and tx.execute(mine).scalar() != storable(session):
+            raise NotFound(f"site {site!r} has another session by now, or none; that one goes on")
         tx.execute(update(sites).where(sites.c.name == site).values(left_at=tx.now))
         lose_works(tx, [site], "the site's agent was shut down")
         tx.notify(SITES_TOPIC)
@@ -146,7 +158,7 @@ def answer_now(store: Store, site: str, request: PollRequest, *, secured: bool =
 
     def step(tx: Transaction) -> PollAnswer:
         known = _with_session(tx, site, request.session, secured=secured)
-        if tx.now - known.last_seen > store.settings.site_lease_s:
+        if not is_online(tx, known, store.settings.site_lease_s):
             tx.notify(SITES_TOPIC)  # it is back: rounds that wait for sites should look again
         tx.execute(update(sites).where(sites.c.name == site).values(last_seen=tx.now))
         return PollAnswer(
@@ -202,13 +214,12 @@ def _hand_out(tx: Transaction, site: str, request: PollRequest) -> list[WorkOrde
             .where(works.c.site == site, works.c.id.in_(taken), works.c.state == WorkState.OFFERED)
             .values(state=WorkState.ACCEPTED, accepted_at=tx.now)
         )
-    return [_order(work, tx.now) for work in due]
+    return [_order(tx, work) for work in due]
 
 
-def _order(work: Row[Any], now: float) -> WorkOrder:
-    return WorkOrder.model_validate(
-        {**work.order, "work_id": work.id, "timeout_s": max(0.0, work.deadline - now)}
-    )
+def _order(tx: Transaction, work: Row[Any]) -> WorkOrder:
+    left_s = tx.time_left(work.deadline, work.deadline - work.created_at)
+    return WorkOrder.model_validate({**work.order, "work_id": work.id, "timeout_s": max(0.0, left_s)})
 
 
 def _cancellations(tx: Transaction, site: str, holding: tuple[str, ...]) -> list[Cancel]:
@@ -247,7 +258,7 @@ def list_sites(store: Store) -> list[dict[str, Any]]:
                 **{key: row.registration[key] for key in SHOWN},
                 "mutual_tls": row.certificate is not None,
                 "isolation": row.registration.get("isolation"),  # a site of an earlier version has none
-                "online": is_online(row, tx.now, lease_s),
+                "online": is_online(tx, row, lease_s),
                 "last_seen": rfc3339(row.last_seen),
                 "working": working.get(row.name, 0),
             }
@@ -260,6 +271,6 @@ def list_sites(store: Store) -> list[dict[str, Any]]:
 SHOWN = ("runtimes", "datasets", "entries", "resources", "max_task_parallelism", "allow_scripts")
 
 
-def is_online(site: Row[Any], now: float, lease_s: float) -> bool:
+def is_online(tx: Transaction, site: Row[Any], lease_s: float) -> bool:
     """Whether a site has given a sign of life within the lease and has not left."""
-    return site.left_at is None and now - site.last_seen <= lease_s
+    return site.left_at is None and not tx.has_passed(site.last_seen, lease_s)

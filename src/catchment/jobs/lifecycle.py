@@ -6,7 +6,7 @@ import contextlib
 import logging
 import secrets
 import uuid
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, insert
@@ -23,32 +23,13 @@ from catchment.errors import (
 from catchment.jobs import log as job_log
 from catchment.jobs import namespaces, purge, queue, references, rows, views
 from catchment.jobs.spec import Job, parse_job
+from catchment.jobs.starting import FreeFolder, Start, begin_start, start_of, with_free_folder
 from catchment.jobs.states import BUSY, JobState
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs
 
 log = logging.getLogger(__name__)
-FINISHED_PROGRESS = 100
-"""Only a run that has FINISHED shows it, also while the job waits in the queue to run again."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """One start of a job, for whoever makes the flow run.
-
-    Attributes:
-        key: names this start; making a flow run twice with one key makes one run.
-        run: number of the training run that it begins or continues.
-        resume: True when committed rounds of the run are kept.
-    """
-
-    uid: str
-    namespace: str
-    job_id: str
-    key: str
-    run: int
-    resume: bool
 
 
 def create_job(store: Store, namespace: str, body: object) -> None:
@@ -126,7 +107,7 @@ def request_start(store: Store, namespace: str, job_id: str, *, fresh: bool = Fa
         WrongState: it is being stopped or deleted, or runs and is to start over.
     """
 
-    def step(tx: Transaction) -> Start | None:
+    def step(tx: Transaction, free: FreeFolder | None) -> Start | None:
         row = rows.require(tx, namespace, job_id, lock=True)
         if row.state in (JobState.STOPPING, JobState.DELETING):
             raise WrongState(f"job {job_id!r} is {row.state}; it can be started once that is over")
@@ -139,9 +120,9 @@ def request_start(store: Store, namespace: str, job_id: str, *, fresh: bool = Fa
         if reason := queue.not_its_turn(tx, store.settings, row):
             queue.wait(tx, row, reason, fresh=fresh)
             return None
-        return begin_start(store, tx, row, fresh=fresh)
+        return begin_start(tx, row, free, fresh=fresh)
 
-    return store.db.write(step)
+    return with_free_folder(store, step)
 
 
 def start_queued(store: Store) -> list[Start]:
@@ -153,7 +134,7 @@ def start_queued(store: Store) -> list[Start]:
     started: list[Start] = []
     for waiting in store.db.read(queue.waiting):
         try:
-            start = store.db.write(lambda tx, uid=waiting.uid: _start_if_place(store, tx, uid))  # type: ignore[misc]
+            start = with_free_folder(store, partial(_start_if_place, store, waiting.uid))
         except Unreachable as error:
             log.warning("job=%s/%s cannot begin yet: %s", waiting.namespace, waiting.id, error)
             continue
@@ -165,13 +146,13 @@ def start_queued(store: Store) -> list[Start]:
     return started
 
 
-def _start_if_place(store: Store, tx: Transaction, uid: str) -> Start | None:
+def _start_if_place(store: Store, uid: str, tx: Transaction, free: FreeFolder | None) -> Start | None:
     row = rows.by_uid(tx, uid, lock=True)
     if row.state != JobState.QUEUED or row.queued_at is None:
         return None
     reason = queue.no_place(tx, store.settings, row.namespace)
     if not reason:
-        return begin_start(store, tx, row, fresh=row.queued_fresh)
+        return begin_start(tx, row, free, fresh=row.queued_fresh)
     if reason != row.reason:
         rows.change(tx, row.uid, reason=reason)
     return None
@@ -185,66 +166,6 @@ def _fail_queued(store: Store, uid: str, reason: str) -> None:
 
     with contextlib.suppress(NotFound):  # it was deleted meanwhile
         store.db.write(step)
-
-
-def begin_start(store: Store, tx: Transaction, row: Row[Any], *, fresh: bool = False) -> Start:
-    """Move a resting job, whose row is locked, to STARTING."""
-    job = rows.spec_of(row)
-    source = list(job.model_source)
-    ended = row.state == JobState.FINISHED or row.progress == FINISHED_PROGRESS
-    fresh = fresh or row.run == 0 or ended or source != row.run_source
-    values: dict[str, Any] = {}
-    if fresh:
-        run, folder = _next_run_folder(store, row, job)
-        values = {
-            "run": run,
-            "run_source": source,
-            "run_folders": [*row.run_folders, folder],
-            "initial_weights": None,
-            "progress": 0,
-        }
-    rows.change(
-        tx,
-        row.uid,
-        state=JobState.STARTING,
-        reason="",
-        starts=row.starts + 1,
-        resumes=0,
-        stop_requested=False,
-        flow_run_id=None,
-        queued_at=None,
-        queued_fresh=False,
-        waits_for_sites=False,
-        started_at=tx.now,
-        finished_at=None,
-        **values,
-    )
-    started = rows.by_uid(tx, row.uid)
-    words = f"started: run {started.run}"
-    if not fresh:
-        words += f" goes on, {started.progress} % are done" if started.progress else " goes on"
-    job_log.write(tx, row.uid, job_log.Line(words, run=started.run))
-    return start_of(started)
-
-
-def _next_run_folder(store: Store, row: Row[Any], job: Job) -> tuple[int, str]:
-    """The first run number above the last whose folder is free."""
-    run = row.run + 1
-    while store.files.is_folder(row.namespace, folder := f"{job.output.rstrip('/')}/{job.id}_V{run}"):
-        run += 1
-    return run, folder
-
-
-def start_of(row: Row[Any]) -> Start:
-    """The start that a STARTING or RUNNING job is in."""
-    return Start(
-        uid=row.uid,
-        namespace=row.namespace,
-        job_id=row.id,
-        key=f"{row.uid}-{row.starts}",
-        run=row.run,
-        resume=row.progress > 0,
-    )
 
 
 def launched(store: Store, uid: str, flow_run_id: str) -> None:

@@ -12,6 +12,9 @@ from catchment.jobs.states import AT_SITE, JobState, RoundState, WorkState
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs, rounds, works
 
+BEGIN_S = 15.0
+"""A run that Prefect has just called running claims its job within so long, or its process was lost."""
+
 
 def topic(uid: str) -> str:
     """What a job's flow and its watchers listen to."""
@@ -44,6 +47,12 @@ def by_uid(tx: Transaction, uid: str, *, lock: bool = False) -> Row[Any]:
     if row is None:
         raise NotFound("the job was deleted")
     return row
+
+
+def lease_is_over(tx: Transaction, row: Row[Any], lease_s: float) -> bool:
+    """Whether no process drives a job any more: it has no lease, or has not renewed it."""
+    longest_s = max(lease_s, BEGIN_S)
+    return row.lease_until == 0.0 or tx.has_passed(row.lease_until - longest_s, longest_s)
 
 
 def change(tx: Transaction, uid: str, **values: Any) -> None:

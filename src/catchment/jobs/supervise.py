@@ -14,9 +14,11 @@ from sqlalchemy import Row, select, update
 from catchment.errors import CatchmentError, Unreachable
 from catchment.jobs import log as job_log
 from catchment.jobs import purge, rows
-from catchment.jobs.lifecycle import Start, start_of, start_queued
+from catchment.jobs.lifecycle import start_queued
+from catchment.jobs.starting import Start, start_of
 from catchment.jobs.states import BUSY, JobState
 from catchment.store import Store
+from catchment.store.clock import AHEAD_S
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs
 
@@ -30,8 +32,6 @@ LOOK_AT_RUN_S = 4.0
 """A run that Prefect has accepted is left alone for so long before anybody asks how it is."""
 CLAIM_S = 15.0
 """How long one supervisor has a job for itself."""
-BEGIN_S = 15.0
-"""A run that Prefect has just called running claims its job within so long, or its process was lost."""
 STARTED = (JobState.STARTING, JobState.RUNNING)
 GRACE = "supervisor"
 """Owner of the lease that a run gets while it begins; it stands for no process."""
@@ -60,11 +60,10 @@ def supervise_once(store: Store, launcher: Launcher) -> None:
     """
     for start in _queued(store):
         launch(store, launcher, start)
-    busy = store.db.read(
-        lambda tx: tx.execute(select(jobs).where(jobs.c.state.in_(BUSY)).order_by(jobs.c.state_since)).all()
-    )
-    for seen in busy:
-        if not _needs_a_look(seen, store.db.clock()) or (row := _claim(store, seen.uid)) is None:
+    busy = select(jobs).where(jobs.c.state.in_(BUSY)).order_by(jobs.c.state_since)
+    due = store.db.read(lambda tx: [row for row in tx.execute(busy) if _needs_a_look(store, tx, row)])
+    for seen in due:
+        if (row := _claim(store, seen.uid)) is None:
             continue
         try:
             _look_after(store, launcher, row)
@@ -84,27 +83,33 @@ def _queued(store: Store) -> list[Start]:
         return []
 
 
-def _is_driven(row: Row[Any], now: float) -> bool:
+def _lease_is_over(store: Store, tx: Transaction, row: Row[Any]) -> bool:
+    return rows.lease_is_over(tx, row, store.settings.job_lease_s)
+
+
+def _is_driven(store: Store, tx: Transaction, row: Row[Any]) -> bool:
     """Whether a flow process has the job."""
-    return bool(row.lease_until > now and row.lease_owner != GRACE)
+    return bool(row.lease_owner != GRACE and not _lease_is_over(store, tx, row))
 
 
-def _needs_a_look(row: Row[Any], now: float) -> bool:
+def _needs_a_look(store: Store, tx: Transaction, row: Row[Any]) -> bool:
     if row.state in (JobState.STOPPING, JobState.DELETING):
-        return not _is_driven(row, now) or now - row.state_since > STOP_GRACE_S
-    if row.state not in BUSY or row.lease_until > now:
+        return not _is_driven(store, tx, row) or tx.has_passed(row.state_since, STOP_GRACE_S)
+    if row.state not in BUSY or not _lease_is_over(store, tx, row):
         return False
-    return row.flow_run_id is None or now - row.state_since > LOOK_AT_RUN_S
+    return row.flow_run_id is None or tx.has_passed(row.state_since, LOOK_AT_RUN_S)
 
 
 def _claim(store: Store, uid: str) -> Row[Any] | None:
     """The job as it is now, for one supervisor at a time; None when another has looked after it."""
 
     def step(tx: Transaction) -> Row[Any] | None:
-        free = (jobs.c.uid == uid) & (jobs.c.supervised_until <= tx.now)
+        until = jobs.c.supervised_until
+        # Later than anybody claims a job for: the clock has gone back since.
+        free = (jobs.c.uid == uid) & ((until <= tx.now) | (until > tx.now + CLAIM_S + AHEAD_S))
         taken = tx.execute(update(jobs).where(free).values(supervised_until=tx.now + CLAIM_S)).rowcount
         row = rows.by_uid(tx, uid) if taken else None
-        if row is None or _needs_a_look(row, tx.now):
+        if row is None or _needs_a_look(store, tx, row):
             return row
         tx.execute(update(jobs).where(jobs.c.uid == uid).values(supervised_until=0.0))
         return None
@@ -120,11 +125,11 @@ def _look_after(store: Store, launcher: Launcher, row: Row[Any]) -> None:
     match row.state:
         case JobState.DELETING:
             _cancel(launcher, row, row.flow_run_id)
-            if not _is_driven(row, store.db.clock()):
+            if not store.db.read(lambda tx: _is_driven(store, tx, row)):
                 purge.purge_job(store, row.uid)
         case JobState.STOPPING:
             _cancel(launcher, row, row.flow_run_id)
-            if not _is_driven(row, store.db.clock()):
+            if not store.db.read(lambda tx: _is_driven(store, tx, row)):
                 _end_if_still(store, row, JobState.STOPPED, "")
         case JobState.STARTING if row.flow_run_id is None:
             launch(store, launcher, start_of(row))
@@ -158,7 +163,7 @@ def _wait_or_fail(store: Store, uid: str, reason: str, error: CatchmentError) ->
         row = tx.execute(select(jobs).where(jobs.c.uid == uid).with_for_update()).first()
         if row is None or row.state != JobState.STARTING:
             return
-        over = tx.now - row.state_since > store.settings.start_timeout_s
+        over = tx.has_passed(row.state_since, store.settings.start_timeout_s)
         if over or not isinstance(error, Unreachable):
             told = str(error) if not over else f"{reason}, for too long"
             rows.end(tx, uid, JobState.FAILED, told)
@@ -186,7 +191,8 @@ def _look_at_run(store: Store, launcher: Launcher, row: Row[Any]) -> None:
     if state in ("cancelled", "cancelling"):
         _end_if_still(store, row, JobState.STOPPED, "the flow run was cancelled in Prefect")
     elif state in ("waiting", "pending"):
-        if store.db.clock() - max(row.state_since, row.lease_until) > store.settings.start_timeout_s:
+        since, longest_s = max(row.state_since, row.lease_until), store.settings.start_timeout_s
+        if store.db.read(lambda tx: tx.has_passed(since, longest_s)):
             _cancel(launcher, row, row.flow_run_id)
             reason = (
                 f"no flow runner took the job within {store.settings.start_timeout_s:g} s; "
@@ -204,8 +210,8 @@ def _let_begin(store: Store, row: Row[Any]) -> None:
 
     def step(tx: Transaction) -> None:
         current = rows.by_uid(tx, row.uid, lock=True)
-        if current.state == row.state and current.lease_until <= tx.now:
-            lease = {"lease_owner": GRACE, "lease_until": tx.now + BEGIN_S}
+        if current.state == row.state and _lease_is_over(store, tx, current):
+            lease = {"lease_owner": GRACE, "lease_until": tx.now + rows.BEGIN_S}
             tx.execute(update(jobs).where(jobs.c.uid == row.uid).values(**lease))
 
     store.db.write(step)
@@ -222,7 +228,7 @@ def _resume(store: Store, launcher: Launcher, row: Row[Any], state: RunState) ->
 
     def step(tx: Transaction) -> bool:
         current = rows.by_uid(tx, row.uid, lock=True)
-        due = current.state == row.state and current.lease_until <= tx.now
+        due = current.state == row.state and _lease_is_over(store, tx, current)
         if due:
             reason = "the flow process was lost; the job goes on after its last committed round"
             job_log.write(tx, row.uid, job_log.Line(reason, "warning", run=row.run))
@@ -248,7 +254,7 @@ def _end_if_still(store: Store, row: Row[Any], state: JobState, reason: str) -> 
 
     def step(tx: Transaction) -> None:
         current = rows.by_uid(tx, row.uid, lock=True)
-        if current.state == row.state and not _is_driven(current, tx.now):
+        if current.state == row.state and not _is_driven(store, tx, current):
             rows.end(tx, row.uid, state, reason)
             level: job_log.Level = "error" if state == JobState.FAILED else "info"
             words = f"{state}: {reason}" if reason else str(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -17,6 +18,7 @@ from catchment.rounds import journal
 from catchment.rounds.admission import Expected, admit_files, admit_update, expected_of, num_samples_of
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
+from catchment.store.clock import Countdown
 from catchment.store.database import Transaction
 from catchment.store.schema import sites
 
@@ -42,6 +44,7 @@ def collect_updates(store: Store, claim: Claim, number: int) -> Collected:
         JobStopped, LeaseLost: as `held`.
     """
     expected: Expected | None = None
+    countdown: Countdown | None = None
     while True:
         ticket = store.db.signals.ticket(rows.topic(claim.uid))
         attempt = store.db.write(lambda tx: _attempt(store, tx, claim, number))
@@ -50,8 +53,9 @@ def collect_updates(store: Store, claim: Claim, number: int) -> Collected:
         if expected is None:
             row = store.db.read(lambda tx: held(tx, claim, lock=False))
             expected = expected_of(store, rows.spec_of(row), attempt.weights)
+        countdown = countdown or Countdown(attempt.deadline - attempt.published_at)
         admit_delivered(store, claim, number, attempt.attempt, "train", expected)
-        closed, wait_s = store.db.write(lambda tx: _close_if_due(store, tx, claim, number))
+        closed, wait_s = store.db.write(partial(_close_if_due, store, claim, number, countdown))
         if closed is not None:
             return closed
         store.db.signals.wait(ticket, wait_s)
@@ -72,15 +76,13 @@ def lose_gone_sites(store: Store, tx: Transaction, of_works: list[Row[Any]]) -> 
     if not waiting:
         return 60.0
     lease_s = store.settings.site_lease_s
-    seen = tx.execute(
-        select(sites.c.name, sites.c.last_seen, sites.c.left_at).where(sites.c.name.in_(waiting))
-    )
-    silent_for = {row.name: tx.now - row.last_seen for row in seen}
-    gone = [site for site in waiting if silent_for.get(site, lease_s + 1) > lease_s]
+    found = tx.execute(select(sites.c.name, sites.c.last_seen).where(sites.c.name.in_(waiting)))
+    seen = {row.name: row.last_seen for row in found}
+    gone = [site for site in waiting if site not in seen or tx.has_passed(seen[site], lease_s)]
     if gone:
         lose_works(tx, gone, f"no sign of life from the site for {lease_s:g} s")
-    left = [lease_s - silent_for[site] for site in waiting if site not in gone]
-    return max(0.1, min(left, default=60.0) + 0.05)
+    left = [lease_s - tx.now + seen[site] for site in waiting if site not in gone]
+    return min(max(0.1, min(left, default=60.0) + 0.05), 60.0)
 
 
 def admit_delivered(
@@ -126,7 +128,9 @@ def admit_delivered(
         faults.reach("after_admission")
 
 
-def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> tuple[Collected | None, float]:
+def _close_if_due(
+    store: Store, claim: Claim, number: int, countdown: Countdown, tx: Transaction
+) -> tuple[Collected | None, float]:
     """Close the round when its rule says so; otherwise how long to wait before looking again."""
     row = held(tx, claim)
     attempt = journal.latest_attempt(tx, claim, number)
@@ -136,9 +140,10 @@ def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> t
     hyper = rows.spec_of(row).hyper_parameters
     admitted = sum(work.state == WorkState.ADMITTED for work in found)
     pending = [work for work in found if work.state in PENDING]
-    over = tx.now >= attempt.deadline
+    left_s = tx.counted_down(countdown, attempt.deadline)
+    over = left_s <= 0
     if not is_closed(hyper, len(found), admitted, len(pending), over=over):
-        wait_s = min(attempt.deadline - tx.now, lose_gone_sites(store, tx, found))
+        wait_s = min(left_s, lose_gone_sites(store, tx, found))
         return None, 0.0 if any(work.state == WorkState.DELIVERED for work in pending) else wait_s
     late = (
         f"no result within round_timeout, {hyper.round_timeout} s" if over else "the round closed without it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -21,6 +22,7 @@ from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
 from catchment.rounds.extended_aggregation import aggregate_extended
+from catchment.rounds.overflow import aggregate_finite
 from catchment.rounds.select import choose, open_round, selection_record
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -61,6 +63,7 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     if attempt.collected_at is None or len(admitted) < job.hyper_parameters.threshold_client_num:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} is not ready to be committed")
     made = None
+    threshold = job.hyper_parameters.threshold_client_num
     if not shows_sites(job):
         made = aggregate_round(store, claim, row, attempt, admitted)
         own = aggregate_extended(store, claim, attempt, admitted, together=made.weights)
@@ -69,7 +72,14 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     if own.weights:
         made = replace(made or Aggregated("", attempt.state_before), weights=own.weights)
     elif made is None:
-        made = aggregate_round(store, claim, row, attempt, admitted)
+        made, admitted = aggregate_finite(
+            store,
+            claim,
+            number,
+            threshold,
+            admitted,
+            lambda updates: aggregate_round(store, claim, row, attempt, updates),
+        )
     values = {
         "aggregated": own.aggregated,
         "rule": own.told(attempt.rule),
@@ -77,23 +87,25 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
         "privacy": made.privacy,
     }
     faults.reach("before_commit")
-    store.db.write(lambda tx: _commit(store, tx, claim, number, made, admitted, values))
+    digest = store.db.write(partial(_commit, store, claim, number, made, admitted, values))
     faults.reach("after_commit")
     sweep(store, claim, number)
-    return made.weights
+    return digest
 
 
 def _commit(
     store: Store,
-    tx: Transaction,
     claim: Claim,
     number: int,
     made: Aggregated,
     admitted: list[Row[Any]],
     values: dict[str, Any],
-) -> None:
+    tx: Transaction,
+) -> str:
     row = held(tx, claim)
     attempt = journal.latest_attempt(tx, claim, number)
+    if attempt is not None and attempt.state == RoundState.COMMITTED:
+        return str(attempt.new_weights)  # by an earlier try of this step that was given up too soon
     if attempt is None or attempt.state != RoundState.OPEN:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
     job = rows.spec_of(row)
@@ -119,6 +131,7 @@ def _commit(
     faults.reach("mid_commit")
     if number < hyper.max_round_num:
         _begin_next(store, tx, claim, row, number + 1, made, publish=sent_ahead)
+    return made.weights
 
 
 def _begin_next(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, delete
@@ -16,6 +17,7 @@ from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import misfit
 from catchment.rounds.collect import admit_delivered, lose_gone_sites
 from catchment.store import Store
+from catchment.store.clock import Countdown
 from catchment.store.database import Transaction
 from catchment.store.schema import works
 
@@ -68,13 +70,14 @@ def evaluate_round(store: Store, claim: Claim, number: int) -> dict[str, Any] | 
         NotFound: the round is not committed.
         JobStopped, LeaseLost: as `held`.
     """
+    countdown = Countdown(store.settings.evaluation_timeout_s)
     while True:
         ticket = store.db.signals.ticket(rows.topic(claim.uid))
         row = store.db.write(lambda tx: _round(store, tx, claim, number))
         if row.evaluated_at is not None:
             return dict(row.metrics) if row.metrics else None
         admit_delivered(store, claim, number, row.attempt, "evaluate", None)
-        done, wait_s = store.db.write(lambda tx: _close_if_due(store, tx, claim, number))
+        done, wait_s = store.db.write(partial(_close_if_due, store, claim, number, countdown))
         if done:
             continue
         store.db.signals.wait(ticket, wait_s)
@@ -96,14 +99,17 @@ def _round(store: Store, tx: Transaction, claim: Claim, number: int) -> Row[Any]
     return journal.committed(tx, claim, number)
 
 
-def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> tuple[bool, float]:
+def _close_if_due(
+    store: Store, claim: Claim, number: int, countdown: Countdown, tx: Transaction
+) -> tuple[bool, float]:
     job = rows.spec_of(held(tx, claim))
     row = journal.committed(tx, claim, number)
     found = journal.works_of(tx, claim, number, row.attempt, "evaluate")
     pending = [work for work in found if work.state in PENDING]
-    over = tx.now >= row.evaluation_deadline
+    left_s = tx.counted_down(countdown, row.evaluation_deadline)
+    over = left_s <= 0
     if pending and not over:
-        wait_s = min(row.evaluation_deadline - tx.now, lose_gone_sites(store, tx, found))
+        wait_s = min(left_s, lose_gone_sites(store, tx, found))
         return False, 0.0 if any(work.state == WorkState.DELIVERED for work in pending) else wait_s
     journal.take_back(tx, pending, "the evaluation closed without it")
     reports = [work.metrics or {} for work in found if work.state == WorkState.ADMITTED]

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from catchment.errors import ExtenderFailed, InvalidField
 from catchment.jobs import purge
 from catchment.rounds import journal
-from catchment.rounds.claim import Claim, held
+from catchment.rounds.claim import Claim, held, require_wanted
 from catchment.rounds.extended import called
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -40,6 +40,7 @@ def finish_round(store: Store, claim: Claim, number: int) -> list[str]:
         return []
     with called(store, claim, "finish", _arguments(store, row)) as (out, _):
         names = _made(out, store.settings.max_files_bytes)
+        require_wanted()
         store.files.delete_tree(claim.namespace, folder)
         for name in names:
             store.files.write_file(claim.namespace, f"{folder}/{name}", out / name)

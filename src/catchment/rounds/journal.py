@@ -233,7 +233,7 @@ def candidates(store: Store, tx: Transaction) -> list[Candidate]:
     return [
         Candidate(
             row.name,
-            is_online(row, tx.now, lease_s),
+            is_online(tx, row, lease_s),
             Registration.model_validate_json(_json(row)),
             row.certificate,
         )

@@ -198,6 +198,9 @@ def publish_work(store: Store, claim: Claim, number: int) -> int:
             open_round(store, tx, row, attempt)
         return len(attempt.cohort)
 
+    known = store.db.read(lambda tx: journal.latest_attempt(tx, claim, number))
+    if known is not None and known.state == RoundState.SELECTED:
+        store.blobs.size(known.weights)  # a storage that hangs does it here, and not while rows are locked
     published = store.db.write(step)
     faults.reach("after_publish")
     return published

@@ -136,6 +136,7 @@ class RemoteBlobs:
         self._files = filesystem
         self._root = root.rstrip("/")
         self._cache = FolderBlobs(cache)
+        self._sizes: dict[str, int] = {}
         self.staging_folder = self._cache.staging_folder
 
     def put_file(self, source: Path, digest: str) -> None:
@@ -161,11 +162,13 @@ class RemoteBlobs:
         return self._cache.local_path(digest)
 
     def size(self, digest: str) -> int:
-        """Bytes of the object."""
+        """Bytes of the object; asked for once, since a blob never changes."""
         if self._cache.exists(digest):
             return self._cache.size(digest)
-        with _translated(digest):
-            return int(self._files.info(self._key(digest))["size"])
+        if digest not in self._sizes:
+            with _translated(digest):
+                self._sizes[digest] = int(self._files.info(self._key(digest))["size"])
+        return self._sizes[digest]
 
     def exists(self, digest: str) -> bool:
         """True when the object is there; the cache alone does not count."""
@@ -177,6 +180,7 @@ class RemoteBlobs:
         with _translated(digest):
             if self._files.exists(self._key(digest)):
                 self._files.rm_file(self._key(digest))
+        self._sizes.pop(digest, None)
         self._cache.delete(digest)
 
     def _key(self, digest: str) -> str:

@@ -16,11 +16,22 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalErro
 from sqlalchemy.pool import QueuePool
 
 from catchment.errors import NotFound, SetupError, Unreachable
+from catchment.store.clock import Clock, Countdown, has_passed, host_clock, postgres_clock, time_left
 from catchment.store.signals import PostgresSource, Signals, SqliteSource
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 TRIES = 8
+LOCK_WAIT_S = 10.0
+"""A transaction waits so long for a lock that another holds before it is repeated."""
+CONNECTION = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""libpq's words for: a server that vanishes without a word is noticed within half a minute."""
 MIGRATION_LOCK = 0x63617463
 """Key of the advisory lock that lets one process at a time migrate a PostgreSQL database."""
 
@@ -28,11 +39,33 @@ MIGRATION_LOCK = 0x63617463
 class Transaction:
     """One open transaction; topics that it notifies are heard when it commits."""
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self.connection = connection
-        self.now = now
+        self._clock = clock
+        self._now: float | None = None
         self.topics: set[str] = set()
         self.execute = connection.execute
+
+    @property
+    def now(self) -> float:
+        """The store's time when the transaction first asked for it."""
+        if self._now is None:
+            self._now = self._clock.now(self.connection)
+        return self._now
+
+    def has_passed(self, since: float, seconds: float) -> bool:
+        """Whether `seconds` have passed since a time that is renewed while its writer lives (store.clock)."""
+        return has_passed(self._clock, self.now, since, seconds)
+
+    def time_left(self, deadline: float, longest_s: float) -> float:
+        """Seconds until a deadline that was set `longest_s` ahead (store.clock)."""
+        now = self.now
+        return time_left(self._clock, now, deadline, longest_s)
+
+    def counted_down(self, countdown: Countdown, deadline: float) -> float:
+        """Seconds until a deadline, for who looks at it again and again (store.clock)."""
+        now = self.now
+        return countdown.left_s(self._clock, now, deadline)
 
     def notify(self, *topics: str) -> None:
         """Wake those who wait for these topics, once the transaction has committed."""
@@ -42,10 +75,10 @@ class Transaction:
 class Database:
     """Transactions with retry on what may pass: a lost connection, a locked database, a deadlock."""
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.engine = _engine(url)
-        self.clock = clock
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.clock = clock or (host_clock() if self.is_sqlite else postgres_clock())
         source = SqliteSource(self.engine) if self.is_sqlite else PostgresSource(self.engine)
         self.signals = Signals(source)
 
@@ -89,7 +122,7 @@ class Database:
                 # SQLite's readers see one state anyway.
                 connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             with connection.begin():
-                transaction = Transaction(connection, self.clock())
+                transaction = Transaction(connection, self.clock)
                 result = step(transaction)
                 if transaction.topics:
                     self.signals.send(connection, sorted(transaction.topics))
@@ -169,8 +202,10 @@ def _engine(url: str) -> Engine:
             "database_url is no SQLAlchemy URL such as postgresql://user@host/catchment"
         ) from None
     if parsed.get_backend_name() == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-        return create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24, pool_pre_ping=True)
+        parsed = parsed.set(drivername="postgresql+psycopg", query={**CONNECTION, **parsed.query})
+        engine = create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24, pool_pre_ping=True)
+        event.listen(engine, "connect", _configure_postgres)
+        return engine
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise SetupError("database_url must be postgresql://... or sqlite:///FILE")
     try:
@@ -183,10 +218,16 @@ def _engine(url: str) -> Engine:
     return engine
 
 
+def _configure_postgres(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET lock_timeout = {round(1000 * LOCK_WAIT_S)}")
+    connection.commit()
+
+
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
     # The time-out first: also the change to WAL waits for its turn.
-    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    busy = f"busy_timeout={round(1000 * LOCK_WAIT_S)}"
+    for pragma in (busy, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
@@ -197,8 +238,9 @@ def _begin_sqlite(connection: Connection) -> None:
 def _may_pass(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
-        # connection lost, insufficient resources, operator intervention, serialisation failure, deadlock
-        return str(state)[:2] in {"08", "53", "57", "40"}
+        # connection lost, insufficient resources, operator intervention, serialisation failure or deadlock;
+        # and a lock that was not given in time
+        return str(state)[:2] in {"08", "53", "57", "40"} or state == "55P03"
     if isinstance(error.orig, sqlite3.Error):
         return "locked" in str(error.orig) or "busy" in str(error.orig)
     return isinstance(error, OperationalError) or error.connection_invalidated

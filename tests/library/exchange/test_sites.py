@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from catchment.errors import NotFound, Refused
 from catchment.exchange import sites
 from catchment.store import Store
+from catchment.store.clock import host_clock
 from catchment.wire.messages import PollRequest, SiteResources
 from tests.library.exchange.offers import ask, close, ids, offer, registration, work
 from tests.library.store.fresh import BOTH, Clock
@@ -115,6 +116,19 @@ def test_leaving_gives_up_the_open_work_and_ends_the_session(store: Store) -> No
     sites.register(store, "a", registration())
     assert ask(store, "a").work == ()
     sites.leave(store, "never seen")
+
+
+@BOTH
+def test_an_agent_that_leaves_late_costs_its_successor_nothing(store: Store) -> None:
+    sites.register(store, "a", registration(session="the-newer-one"))
+    open_work = offer(store, "a")
+    with pytest.raises(NotFound, match="another session by now"):
+        sites.leave(store, "a", "session-1")
+    assert listed(store)["online"]
+    assert work(store, open_work).state == "offered"
+    sites.leave(store, "a", "the-newer-one")
+    assert not listed(store)["online"]
+    assert work(store, open_work).state == "lost"
 
 
 def test_who_is_not_registered_hears_that(store: Store) -> None:
@@ -282,7 +296,7 @@ def test_a_poll_never_waits_longer_than_half_the_lease(store: Store) -> None:
 
 def test_a_waiting_poll_writes_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """On SQLite every write wakes every waiter, so polls that write when they are woken would never sleep."""
-    store.db.clock = time.time  # with a time that stands still nothing would be written
+    store.db.clock = host_clock()  # with a time that stands still nothing would be written
     write, writes = store.db.write, []
 
     def counted(step: Any) -> Any:

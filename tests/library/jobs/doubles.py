@@ -7,7 +7,7 @@ from typing import Any
 
 from catchment.errors import CatchmentError
 from catchment.jobs import lifecycle, rows
-from catchment.jobs.lifecycle import Start
+from catchment.jobs.starting import Start
 from catchment.jobs.states import JobState
 from catchment.jobs.supervise import RunState
 from catchment.store import Store

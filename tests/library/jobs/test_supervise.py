@@ -10,7 +10,8 @@ from typing import Any, get_args
 import pytest
 
 from catchment.errors import SetupError, Unreachable
-from catchment.jobs import lifecycle, supervise
+from catchment.jobs import lifecycle, rows, supervise
+from catchment.jobs.starting import Start
 from catchment.jobs.states import JobState
 from catchment.jobs.supervise import RunState, supervise_once
 from catchment.rounds.claim import claim_job, renew
@@ -28,7 +29,7 @@ def launcher() -> RecordingLauncher:
     return RecordingLauncher()
 
 
-def started(store: Store, job_id: str = "j") -> lifecycle.Start:
+def started(store: Store, job_id: str = "j") -> Start:
     make(store, job_id=job_id)
     start = lifecycle.request_start(store, "default", job_id)
     assert start is not None
@@ -139,11 +140,11 @@ def test_a_run_that_begins_gets_time_to_claim_its_job(
     launcher.states[run] = "running"
     for _ in range(3):
         supervise_once(store, launcher)
-        clock.forward(supervise.BEGIN_S / 4)
+        clock.forward(rows.BEGIN_S / 4)
     assert launcher.relaunched == []
     claim = claim_job(store, "default", "j", flow_run_id=run, attempt=1)
     assert row(store).state == S.RUNNING
-    clock.forward(supervise.BEGIN_S)
+    clock.forward(rows.BEGIN_S)
     assert renew(store, claim)
     supervise_once(store, launcher)
     assert (launcher.relaunched, row(store).state) == ([], S.RUNNING)
@@ -158,7 +159,7 @@ def test_a_process_that_died_before_it_claimed_is_replaced(
     launcher.states[run] = "running"
     clock.forward(LOOK)
     supervise_once(store, launcher)
-    clock.forward(supervise.BEGIN_S + 0.1)
+    clock.forward(rows.BEGIN_S + 0.1)
     supervise_once(store, launcher)
     assert [flow_run_id for _, flow_run_id in launcher.relaunched] == [run]
     assert (row(store).state, row(store).resumes, row(store).lease_owner) == (S.STARTING, 1, None)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,13 +26,18 @@ class Clock:
     """Seconds since the epoch, as the test says."""
 
     def __init__(self) -> None:
-        self.now = 1_700_000_000.0
+        self.time = 1_700_000_000.0
+
+    steady_s = math.inf
 
     def __call__(self) -> float:
-        return self.now
+        return self.time
+
+    def now(self, _connection: Any) -> float:
+        return self.time
 
     def forward(self, seconds: float) -> None:
-        self.now += seconds
+        self.time += seconds
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from catchment.errors import NotFound, SetupError, Unreachable
 from catchment.jobs import namespaces as namespace_rules
 from catchment.settings import Settings
 from catchment.store import Store, migrate, open_store
+from catchment.store.clock import WatchedClock
 from catchment.store.database import Database
 from catchment.store.schema import metadata, namespaces
 
@@ -60,7 +61,7 @@ def test_a_step_that_raises_changes_nothing(database: Database) -> None:
 
 def test_a_transaction_has_one_time(database: Database) -> None:
     ticks = iter(range(100, 200))
-    database.clock = lambda: float(next(ticks))
+    database.clock = WatchedClock(lambda _connection: float(next(ticks)))
     assert database.write(lambda tx: (tx.now, tx.now)) == (100.0, 100.0)
     assert database.read(lambda tx: tx.now) == 101.0
 
