@@ -207,7 +207,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         "CATCHMENT_SITE_LEASE_S": str(LEASE_S),
         "CATCHMENT_JOB_LEASE_S": "3",
         "CATCHMENT_SUPERVISE_S": "0.5",
-        "CATCHMENT_COHORT_WAIT_S": "6",
+        "CATCHMENT_COHORT_WAIT_S": "40",
     }
     log = home.with_name("up.log").open("wb")
     up = subprocess.Popen(
