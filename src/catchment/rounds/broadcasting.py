@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select
 
+from catchment import faults
 from catchment.errors import ExtenderFailed
 from catchment.exchange.storable import storable
 from catchment.jobs import rows
@@ -49,6 +50,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
     with called(store, claim, "broadcast", arguments) as (out, result):
         parameters = _checked_parameters(result["parameters"])
         files = _kept_files(store, out, result["files"])
+    faults.reach("mid_broadcast")
 
     def step(tx: Transaction) -> None:
         job_row = held(tx, claim)
@@ -69,6 +71,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
             publish_evaluation(store, tx, job_row, current, current.new_weights, current.cohort)
 
     store.db.write(step)
+    faults.reach("after_broadcast")
     return True
 
 
