@@ -18,7 +18,7 @@ from prefect.states import AwaitingRetry, Cancelling
 
 from catchment.errors import SetupError, Unreachable
 from catchment.jobs.lifecycle import Start
-from catchment.jobs.supervise import RunState
+from catchment.jobs.launcher import RunState
 from catchment.store import Store
 
 T = TypeVar("T")

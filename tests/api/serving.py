@@ -23,7 +23,7 @@ from api.app import create_app
 from api.deps import Context
 from catchment.errors import CatchmentError
 from catchment.jobs.lifecycle import Start
-from catchment.jobs.supervise import RunState
+from catchment.jobs.launcher import RunState
 from catchment.settings import Settings
 from catchment.tls.authority import Authority
 
