@@ -16,7 +16,7 @@ from sqlalchemy import Row, delete, insert, select
 from catchment import faults
 from catchment.errors import ExtenderFailed
 from catchment.exchange.storable import storable
-from catchment.jobs import rows
+from catchment.jobs import purge, rows
 from catchment.jobs.states import RoundState
 from catchment.rounds import journal
 from catchment.rounds.claim import Claim, held
@@ -41,6 +41,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
 
     Raises:
         ExtenderFailed: the function failed, or returned what cannot be sent.
+        TransferError: another job has just removed the same bytes; trying again helps.
         JobStopped, LeaseLost: as `held`.
     """
     job_row, row = store.db.read(lambda tx: (held(tx, claim, lock=False), _waiting(tx, claim, number, kind)))
@@ -64,6 +65,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
             "attempt": row.attempt,
             "kind": kind,
         }
+        purge.hold_blobs(store, tx, [file["digest"] for file in files])
         if files:
             tx.execute(insert(prepared_files), [{**place, **file} for file in files])
         journal.change_round(tx, current, **{journal.PARAMETERS_OF[kind].name: parameters})
