@@ -49,7 +49,9 @@ WEIGHTS_AFTER_KILLS = "final weights after kills"
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the digests of final weights that tests have compared."""
     reports = [report for each in ("passed", "failed") for report in terminalreporter.getreports(each)]
-    told = [told for report in reports for name, told in report.user_properties if name == WEIGHTS_AFTER_KILLS]
+    told = [
+        told for report in reports for name, told in report.user_properties if name == WEIGHTS_AFTER_KILLS
+    ]
     if told:
         terminalreporter.section(WEIGHTS_AFTER_KILLS)
         for line in told:

@@ -73,7 +73,9 @@ def final_weights(system: System, job_id: str) -> str:
 @pytest.fixture(scope="session")
 def undisturbed(system: System) -> dict[str, str]:
     """Digests of the final weights of jobs that nobody disturbs, by kind."""
-    return {kind: final_weights(system, run_job(system, kind, f"calm-{kind}")) for kind in ("plain", "extended")}
+    return {
+        kind: final_weights(system, run_job(system, kind, f"calm-{kind}")) for kind in ("plain", "extended")
+    }
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from typing import Any
 
 from catchment.errors import CatchmentError
 from catchment.jobs import lifecycle, rows
+from catchment.jobs.launcher import RunState
 from catchment.jobs.lifecycle import Start
 from catchment.jobs.states import JobState
-from catchment.jobs.launcher import RunState
 from catchment.store import Store
 from tests.thread_sites import job
 

@@ -12,8 +12,8 @@ import pytest
 
 from catchment.errors import SetupError, Unreachable
 from catchment.jobs import lifecycle, supervise
-from catchment.jobs.states import JobState
 from catchment.jobs.launcher import Patient, RunState
+from catchment.jobs.states import JobState
 from catchment.jobs.supervise import supervise_once
 from catchment.rounds.claim import claim_job, renew
 from catchment.store import Store, open_store

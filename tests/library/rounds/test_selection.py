@@ -90,9 +90,7 @@ def test_random_clients_are_drawn_anew_each_round_and_alike_for_a_seed(store, si
 
 
 @pytest.mark.parametrize("random_client", [False, True])
-def test_untrained_sites_go_first_until_all_have_trained_also_after_a_lost_process(
-    store, six, random_client
-):
+def test_untrained_sites_go_first_until_all_have_trained_also_after_a_lost_process(store, six, random_client):
     claim = begin(store, a_job(6, untrained_first=True, random_client=random_client))
     one_round(store, claim, 1)
     again = claim_job(store, "default", "j", flow_run_id="flow-run", attempt=2)
@@ -281,7 +279,9 @@ def test_a_threshold_out_of_reach_ends_the_attempt_before_the_deadline(store, ma
     make_site("a", fails)
     gate = slow("b")
     thread = in_a_thread(store, a_job(1, 2, 2))
-    wait_until(lambda: reports(store) and reports(store)[0]["state"] == "failed", timeout_s=20, what="the end")
+    wait_until(
+        lambda: reports(store) and reports(store)[0]["state"] == "failed", timeout_s=20, what="the end"
+    )
     assert outcomes(reports(store)[0])["b"] == ("late", "the round closed without it")
     lifecycle.request_stop(store, "default", "j")
     gate.set()

@@ -100,9 +100,7 @@ def test_a_round_waits_longer_than_its_time_limit_for_sites_when_nobody_is_heard
     for site in both:
         site.die()
     claim = begin(store, job(hyper_parameters={"round_timeout": 1}))
-    wait_until(
-        lambda: not any(site["online"] for site in all_sites(store)), timeout_s=10, what="silence"
-    )
+    wait_until(lambda: not any(site["online"] for site in all_sites(store)), timeout_s=10, what="silence")
     chosen: list[str] = []
     thread = threading.Thread(target=lambda: chosen.extend(select.select_cohort(store, claim, 1)))
     began = time.monotonic()

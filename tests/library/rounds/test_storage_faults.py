@@ -108,6 +108,7 @@ def _rewrite(path: Path, data: bytes) -> None:
 
 def test_new_weights_that_another_job_has_just_removed_are_made_again(store, make_site, monkeypatch):
     """Equal bytes are one blob: a job that ran the same before may drop it before this one has committed."""
+
     def other_step(order, weights):
         return {**weights, "w": weights["w"] + 3}, {"sample_num": 10}
 
