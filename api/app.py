@@ -17,7 +17,7 @@ from api.readiness import Readiness
 from api.routes import exchange, jobs, logs, namespaces, system
 from api.supervision import Supervisor
 from catchment import __version__
-from catchment.jobs.supervise import Launcher
+from catchment.jobs.launcher import Launcher
 from catchment.settings import Settings
 from catchment.store import open_store
 

@@ -15,7 +15,7 @@ from api.readiness import Readiness
 from api.supervision import Supervisor
 from catchment.access import Identity, Role
 from catchment.errors import Forbidden
-from catchment.jobs.supervise import Launcher
+from catchment.jobs.launcher import Launcher
 from catchment.settings import Settings
 from catchment.store import Store
 from catchment.tls.peer import Peer

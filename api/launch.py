@@ -17,8 +17,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES
 from prefect.states import AwaitingRetry, Cancelling
 
 from catchment.errors import SetupError, Unreachable
+from catchment.jobs.launcher import RunState
 from catchment.jobs.starting import Start
-from catchment.jobs.supervise import RunState
 from catchment.store import Store
 
 T = TypeVar("T")

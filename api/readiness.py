@@ -8,7 +8,7 @@ from collections.abc import Callable
 from api.supervision import Supervisor
 from catchment.errors import CatchmentError
 from catchment.jobs import namespaces
-from catchment.jobs.supervise import Launcher
+from catchment.jobs.launcher import Launcher
 from catchment.store import Store
 
 ANSWERS_S = 3.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from catchment.jobs.supervise import Launcher, supervise_once
+from catchment.jobs.launcher import Launcher
+from catchment.jobs.supervise import supervise_once
 from catchment.store import Store
 
 log = logging.getLogger(__name__)

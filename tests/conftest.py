@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             (program,) = mark.args
             if shutil.which(program) is None and not os.environ.get("CI"):
                 item.add_marker(pytest.mark.skip(reason=f"{program} is not installed on this machine"))
+
+
+WEIGHTS_AFTER_KILLS = "final weights after kills"
+"""Property of a test's report: digests that the terminal shows at the end."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the digests of final weights that tests have compared."""
+    reports = [report for each in ("passed", "failed") for report in terminalreporter.getreports(each)]
+    told = [
+        told for report in reports for name, told in report.user_properties if name == WEIGHTS_AFTER_KILLS
+    ]
+    if told:
+        terminalreporter.section(WEIGHTS_AFTER_KILLS)
+        for line in told:
+            terminalreporter.write_line(str(line))
 
 
 @pytest.fixture(scope="session")
@@ -89,10 +106,10 @@ def store(tmp_path: Path, database_url: str) -> Iterator[Store]:
 def make_site(store: Store, tmp_path: Path) -> Iterator[Callable[..., Site]]:
     made: list[Site] = []
 
-    def make(name: str, train: Train = add_one, evaluate: Train = accuracy) -> Site:
+    def make(name: str, train: Train = add_one, evaluate: Train = accuracy, **offers: Any) -> Site:
         folder = tmp_path / name
         folder.mkdir()
-        made.append(Site(store, name, folder, train, evaluate))
+        made.append(Site(store, name, folder, train, evaluate, **offers))
         return made[-1]
 
     yield make

@@ -24,22 +24,27 @@ INITIAL = {"w": np.zeros((2, 3), np.float32), "steps": np.array(0, np.int64)}
 
 
 class Site:
-    """A site in a thread: polls, trains with a function, delivers."""
+    """A site in a thread: polls, trains with a function, delivers; `offers` go into its registration."""
 
-    def __init__(self, store: Store, name: str, folder: Path, train: Train, evaluate: Train) -> None:
+    def __init__(
+        self, store: Store, name: str, folder: Path, train: Train, evaluate: Train, **offers: Any
+    ) -> None:
         self.store, self.name, self.folder = store, name, folder
         self.train, self.evaluate = train, evaluate
         self.seen: list[WorkOrder] = []
         self.refused: list[str] = []
         self.over = threading.Event()
-        self.registration = Registration(
-            session=f"session-{name}",
-            address=f"127.0.0.1:{hash(name) % 50000 + 1024}",
-            runtimes=("pytorch", "keras"),
-            datasets=("digits",),
-            entries=("train",),
-            resources=SiteResources(cpu=8, memory_mb=8000),
-            allow_scripts="always",
+        self.registration = Registration.model_validate(
+            {
+                "session": f"session-{name}",
+                "address": f"127.0.0.1:{hash(name) % 50000 + 1024}",
+                "runtimes": ("pytorch", "keras"),
+                "datasets": ("digits",),
+                "entries": ("train",),
+                "resources": SiteResources(cpu=8, memory_mb=8000),
+                "allow_scripts": "always",
+                **offers,
+            }
         )
         sites.register(store, name, self.registration)
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)

@@ -14,21 +14,28 @@ from pathlib import Path
 FOLDER_VARIABLE = "CATCHMENT_FAULT_DIR"
 POINTS = (
     "after_select",
+    "in_broadcast",
+    "mid_broadcast",
+    "after_broadcast",
     "after_publish",
     "mid_upload",
     "after_result",
     "after_admission",
+    "in_aggregate",
     "mid_aggregate",
     "before_commit",
     "mid_commit",
     "after_commit",
     "mid_checkpoint",
+    "in_finish",
+    "mid_finish",
+    "after_finish",
     "before_finish",
     "site_after_download",
     "site_after_training",
     "site_mid_upload",
 )
-"""All points, in the order of a round."""
+"""All points, in the order of a round; `in_` a function of the job's extenders: while its process runs."""
 
 
 def reach(point: str) -> None:

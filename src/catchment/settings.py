@@ -49,7 +49,11 @@ class Settings(BaseSettings):
         Seconds, Field(description="A flow process that does not renew its lease for so long is lost.")
     ] = 20.0
     cohort_wait_s: Annotated[
-        Seconds, Field(description="How long a round waits for sites, at most the job's round_timeout.")
+        Seconds,
+        Field(
+            description="How long a round waits for sites, at most the job's round_timeout; "
+            "the whole of it while no site at all is heard."
+        ),
     ] = 600.0
     start_timeout_s: Annotated[
         Seconds, Field(description="How long a started job may wait for a runner to take it.")

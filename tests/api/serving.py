@@ -22,8 +22,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from api.app import create_app
 from api.deps import Context
 from catchment.errors import CatchmentError
+from catchment.jobs.launcher import RunState
 from catchment.jobs.starting import Start
-from catchment.jobs.supervise import RunState
 from catchment.settings import Settings
 from catchment.tls.authority import Authority
 

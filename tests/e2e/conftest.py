@@ -41,7 +41,7 @@ chosen = options.only in here and options.round in (0, fl.task().round)
 mode = options.mode if chosen else "train"
 if mode == "exit":
     sys.exit("the disk is on fire")
-if mode == "hang":
+if mode == "hang" or (mode == "hang-training" and fl.task().kind == "train"):
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", "catchment-test-hang"])
     pathlib.Path(os.environ["TMPDIR"], "hanging").write_text("yes")
     time.sleep(600)
@@ -207,7 +207,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         "CATCHMENT_SITE_LEASE_S": str(LEASE_S),
         "CATCHMENT_JOB_LEASE_S": "3",
         "CATCHMENT_SUPERVISE_S": "0.5",
-        "CATCHMENT_COHORT_WAIT_S": "6",
+        "CATCHMENT_COHORT_WAIT_S": "40",
     }
     log = home.with_name("up.log").open("wb")
     up = subprocess.Popen(
@@ -272,6 +272,13 @@ def ancestors(pid: int) -> list[int]:
             break
         found.append(pid)
     return found
+
+
+def flow_runs(system: System) -> list[int]:
+    """Ids of the processes of flow runs: runner -> the process that has everything imported -> flow runs."""
+    runners = processes_with("flows.runner", below=system.pid)
+    (runner,) = [pid for pid in runners if not set(ancestors(pid)) & set(runners)]
+    return [pid for pid in runners if ancestors(pid)[1:2] == [runner]]
 
 
 @pytest.fixture

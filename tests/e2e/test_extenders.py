@@ -34,6 +34,8 @@ fl.commit_metrics({"sample_num": 10 ** number})
 
 FUNCTIONS = '''
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -64,6 +66,15 @@ def report(result):
     np.save(Path(result["output"]) / "weight.npy", result["weights"]["weight"])
 
 
+def linger_once(update, previous):
+    """Hangs, with a process of its own beside it, in the first call of all; from then on the median."""
+    if not Path(LINGERED).exists():
+        Path(LINGERED).touch()
+        line = [sys.executable, "-c", "import time; time.sleep(600)", "catchment-test-linger"]
+        subprocess.run(line, start_new_session=True)
+    return median(update, previous)
+
+
 def hang(update, previous):
     Path(os.path.dirname(__file__), "pid").write_text(str(os.getpid()))
     time.sleep(600)
@@ -75,7 +86,8 @@ def write_files(system) -> None:
     (folder / "scripts").mkdir(parents=True, exist_ok=True)
     (folder / "scripts" / "train.py").write_text(TRAIN)
     (folder / "scripts" / "config.json").write_text(CONFIG)
-    (folder / "functions.py").write_text(FUNCTIONS)
+    lingered = system.fault_folder / "lingered"
+    (folder / "functions.py").write_text(f"LINGERED = {str(lingered)!r}\n{FUNCTIONS}")
 
 
 def extended_job(**extenders: str) -> dict:

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from tests.conftest import wait_until
-from tests.e2e.conftest import LEASE_S, ancestors, end_group, processes_with
+from tests.e2e.conftest import LEASE_S, end_group, flow_runs, processes_with
 
 
 @pytest.mark.parametrize(("threshold", "state"), [(2, "FINISHED"), (3, "FAILED")])
@@ -98,12 +98,9 @@ def test_a_killed_flow_process_is_resumed_and_no_committed_round_is_lost(system)
         timeout_s=40,
         what="a committed round",
     )
-    runners = processes_with("flows.runner", below=system.pid)
-    (runner,) = [pid for pid in runners if not set(ancestors(pid)) & set(runners)]
-    # runner -> the process that has everything imported -> flow runs
-    flow_runs = [pid for pid in runners if ancestors(pid)[1:2] == [runner]]
-    assert flow_runs
-    for pid in flow_runs:
+    lost = flow_runs(system)
+    assert lost
+    for pid in lost:
         os.kill(pid, signal.SIGKILL)
     shown = system.wait_for(job_id, timeout_s=60)
     assert shown["status"]["state"] == "FINISHED"

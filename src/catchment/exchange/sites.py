@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Row, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from catchment.errors import NotFound, Refused
+from catchment.exchange.silence import POLL_OF_LEASE, end_silence
 from catchment.exchange.storable import storable
 from catchment.jobs.rows import site_topic, topic
 from catchment.jobs.states import AT_SITE, WorkState
@@ -62,6 +63,7 @@ def register(
     insert = sqlite.insert if store.db.is_sqlite else postgresql.insert
 
     def step(tx: Transaction) -> None:
+        end_silence(tx, store.settings.site_lease_s)
         stamped = {**values, "registered_at": tx.now, "last_seen": tx.now}
         new = insert(sites).values(name=site, **stamped).on_conflict_do_nothing().returning(sites.c.name)
         if tx.execute(new).first() is None:
@@ -137,7 +139,7 @@ async def poll(store: Store, site: str, request: PollRequest, *, secured: bool =
     Raises:
         NotFound: the site is not registered, or another process registered under its name since.
     """
-    deadline = time.monotonic() + min(request.wait_s, store.settings.site_lease_s / 2)
+    deadline = time.monotonic() + min(request.wait_s, store.settings.site_lease_s * POLL_OF_LEASE)
     look = answer_now
     while True:
         ticket = store.db.signals.ticket(site_topic(site))
@@ -158,6 +160,7 @@ def answer_now(store: Store, site: str, request: PollRequest, *, secured: bool =
 
     def step(tx: Transaction) -> PollAnswer:
         known = _with_session(tx, site, request.session, secured=secured)
+        end_silence(tx, store.settings.site_lease_s)
         if not is_online(tx, known, store.settings.site_lease_s):
             tx.notify(SITES_TOPIC)  # it is back: rounds that wait for sites should look again
         tx.execute(update(sites).where(sites.c.name == site).values(last_seen=tx.now))

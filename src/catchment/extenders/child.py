@@ -19,7 +19,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -32,14 +31,15 @@ CALL, RESULT, SCRIPT, WORK, OUT = "call.json", "result.json", "script", "work", 
 
 
 def main(folder: Path) -> NoReturn:
-    """Make the call that the folder describes and end this process, with all that it has started."""
+    """Make the call that the folder describes and end this process; the guardian ends what it has started."""
     call = json.loads((folder / CALL).read_bytes())
     # In front: this very package, whatever else of that name is installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from catchment.extenders.confine import confine
-    from catchment.site import processes
+    from catchment.extenders.guardian import guard
 
-    told: dict[str, Any] = {"missing": confine(call["parent"], call["memory_mb"], call["file_mb"])}
+    guard()
+    told: dict[str, Any] = {"missing": confine(call["memory_mb"], call["file_mb"])}
     try:
         told["result"] = _called(folder, call)
     except BaseException as error:  # noqa: BLE001 - the edge of the process; a script may raise anything
@@ -49,7 +49,6 @@ def main(folder: Path) -> NoReturn:
     staged.write_text(json.dumps(told))
     staged.replace(folder / RESULT)
     _flush()
-    processes.signal_all(processes.descendants(os.getpid()), signal.SIGKILL)
     os._exit(0)  # threads and exit handlers of the script have no say any more
 
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from catchment.site import limits, processes
+from catchment.site import limits
 
 _CLONE_NEWUSER = 0x1000_0000
 _CLONE_NEWNET = 0x4000_0000
@@ -16,10 +16,8 @@ _KEPT_CAPABILITIES = 0b110
 """DAC_OVERRIDE and DAC_READ_SEARCH: root in a container may need them to read the store's files at all."""
 
 
-def confine(parent: int, memory_mb: int, file_mb: int) -> list[str]:
+def confine(memory_mb: int, file_mb: int) -> list[str]:
     """Take all limits upon this process, which has one thread; what the host does not allow, in words."""
-    processes.die_with_parent(parent)
-    processes.become_subreaper()
     limits.apply(limits.Limits(memory_mb=memory_mb, data_mb=memory_mb, file_mb=file_mb, threads=1))
     missing = []
     for what, step in (("no network", _cut_off_network), ("no privileges", _drop_privileges)):

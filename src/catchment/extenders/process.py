@@ -18,6 +18,8 @@ from catchment.site import limits, processes
 KEPT_OUTPUT_BYTES = 16_384
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
 """All that a child sees of this process's environment: no token, no address, no secret."""
+_GUARDIAN_S = 8.0
+"""The guardian that has not ended so long after its lifeline closed was stopped itself."""
 _MAX_RESULT_BYTES = 16 * 2**20
 
 
@@ -40,7 +42,7 @@ class Child:
             [sys.executable, "-I", "-B", str(Path(child.__file__).resolve()), str(folder)],
             cwd=folder / child.WORK,
             env=_environment(os.environ, folder / child.WORK),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # the guardian's lifeline: it ends all when this closes
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -52,8 +54,10 @@ class Child:
 
     def close(self) -> None:
         """End the process and all that it has started; nothing of it runs when this returns."""
-        if not self.ended.is_set():
-            # What has left the process group is still among its descendants: it is their subreaper.
+        lifeline = self._process.stdin
+        assert lifeline is not None  # noqa: S101 - asked for above
+        lifeline.close()
+        if not self.ended.wait(_GUARDIAN_S):
             processes.signal_all(processes.descendants(self._process.pid), signal.SIGKILL)
         processes.signal_group(self._process.pid, signal.SIGKILL)
         self._waiter.join(10)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select, union
+from sqlalchemy import delete, select, text, union
 
-from catchment.errors import NotFound
+from catchment.errors import NotFound, TransferError
 from catchment.jobs import rows
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -30,6 +31,8 @@ REFERENCES = (
     (checkpoints.c.state, checkpoints.c.job_uid),
 )
 """Columns that hold digests of blobs, each with the column of the job that it belongs to."""
+BLOBS_LOCK = 0x626C6F62
+"""Key of PostgreSQL's advisory lock: exclusive to delete blobs, shared to write references to them."""
 
 
 def purge_job(store: Store, uid: str) -> None:
@@ -84,24 +87,49 @@ def _digests(tx: Transaction, uid: str, row: Any) -> set[str]:
     return found
 
 
+def hold_blobs(store: Store, tx: Transaction, digests: Iterable[str | None] = ()) -> None:
+    """To be called in the transaction that writes references to blobs: nobody deletes any until it commits.
+
+    Bytes that are equal are one blob. Without this, whoever drops the last reference to it could remove it
+    between the moment when its next owner finds it in the store and the moment when he writes that down.
+
+    Raises:
+        TransferError: one of the digests was removed before; it has to be made again.
+    """
+    _lock_blobs(tx, "pg_advisory_xact_lock_shared")
+    for digest in digests:
+        if digest is not None and not store.blobs.exists(digest):
+            raise TransferError(f"blob {digest} was removed while it was being kept; it has to be made again")
+
+
+def _lock_blobs(tx: Transaction, function: str) -> None:
+    if tx.connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        tx.execute(text(f"SELECT {function}(:key)"), {"key": BLOBS_LOCK})
+
+
 def delete_unreferenced(store: Store, digests: set[str]) -> None:
     """Remove those blobs that no row refers to any more."""
     if not digests:
         return
 
-    def step(tx: Transaction) -> set[str]:
-        used = {
-            digest
-            for column, _ in REFERENCES
-            for digest in tx.execute(select(column).where(column.in_(digests))).scalars()
-        }
-        sent = tx.execute(select(jobs.c.sent_scripts).where(jobs.c.sent_scripts.is_not(None))).scalars()
-        used |= {scripts["archive"]["digest"] for scripts in sent if scripts}
-        packed = tx.execute(select(jobs.c.extender).where(jobs.c.extender.is_not(None))).scalars()
-        return used | {extender["archive"] for extender in packed if extender}
+    def step(tx: Transaction) -> None:
+        _lock_blobs(tx, "pg_advisory_xact_lock")
+        for digest in digests - _used(tx, digests):
+            store.blobs.delete(digest)
 
-    for digest in digests - store.db.read(step):
-        store.blobs.delete(digest)
+    store.db.write(step)
+
+
+def _used(tx: Transaction, digests: set[str]) -> set[str]:
+    used = {
+        digest
+        for column, _ in REFERENCES
+        for digest in tx.execute(select(column).where(column.in_(digests))).scalars()
+    }
+    sent = tx.execute(select(jobs.c.sent_scripts).where(jobs.c.sent_scripts.is_not(None))).scalars()
+    used |= {scripts["archive"]["digest"] for scripts in sent if scripts}
+    packed = tx.execute(select(jobs.c.extender).where(jobs.c.extender.is_not(None))).scalars()
+    return used | {extender["archive"] for extender in packed if extender}
 
 
 def checkpoint_paths(tx: Transaction, uid: str) -> dict[str, str]:

@@ -7,15 +7,17 @@ asks Prefect what became of the run and restarts it, ends the job, or finishes a
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from sqlalchemy import Row, select, update
 
 from catchment.errors import CatchmentError, Unreachable
 from catchment.jobs import log as job_log
 from catchment.jobs import purge, rows
+from catchment.jobs.crew import for_each
+from catchment.jobs.launcher import Launcher, Patient, RunState
 from catchment.jobs.lifecycle import start_queued
-from catchment.jobs.starting import Start, start_of
+from catchment.jobs.starting import start_of
 from catchment.jobs.states import BUSY, JobState
 from catchment.store import Store
 from catchment.store.clock import AHEAD_S
@@ -23,64 +25,52 @@ from catchment.store.database import Transaction
 from catchment.store.schema import jobs
 
 log = logging.getLogger(__name__)
-RunState = Literal[
-    "waiting", "pending", "running", "cancelling", "cancelled", "completed", "failed", "crashed", "gone"
-]
 STOP_GRACE_S = 5.0
 """A flow that has not ended so long after a stop is cancelled in Prefect, the second line."""
 LOOK_AT_RUN_S = 4.0
 """A run that Prefect has accepted is left alone for so long before anybody asks how it is."""
 CLAIM_S = 15.0
 """How long one supervisor has a job for itself."""
+AT_A_TIME = 8
+"""So many jobs are looked after at a time: one for which Prefect is slow holds up no other."""
+BEGIN_S = 15.0
+"""A run that Prefect has just called running claims its job within so long, or its process was lost."""
 STARTED = (JobState.STARTING, JobState.RUNNING)
 GRACE = "supervisor"
 """Owner of the lease that a run gets while it begins; it stands for no process."""
 
 
-class Launcher(Protocol):
-    """Makes and watches flow runs. Methods raise Unreachable when Prefect does not answer."""
-
-    def launch(self, start: Start) -> str:
-        """Make the flow run of a start, or find it by the start's key; its id."""
-
-    def relaunch(self, start: Start, flow_run_id: str) -> str:
-        """Let a lost run go on, the same one where possible; the id of the one that does."""
-
-    def cancel(self, flow_run_id: str) -> None:
-        """Have a run cancelled; one that has ended is left as it is."""
-
-    def state(self, flow_run_id: str) -> RunState:
-        """How a run is."""
-
-
 def supervise_once(store: Store, launcher: Launcher) -> None:
-    """Start what has waited for a place, then look at every busy job once.
+    """Start what has waited for a place, then look at every busy job once, at several at a time.
 
-    One job's trouble does not keep the others from being looked after.
+    One job's trouble does not keep the others from being looked after, and neither does a Prefect that hangs.
     """
-    for start in _queued(store):
-        launch(store, launcher, start)
+    _start_queued(store)
     busy = select(jobs).where(jobs.c.state.in_(BUSY)).order_by(jobs.c.state_since)
     due = store.db.read(lambda tx: [row for row in tx.execute(busy) if _needs_a_look(store, tx, row)])
-    for seen in due:
-        if (row := _claim(store, seen.uid)) is None:
-            continue
-        try:
-            _look_after(store, launcher, row)
-        except CatchmentError as error:
-            log.warning("job=%s/%s supervisor: %s", row.namespace, row.id, error)
-        except OSError:  # a folder that cannot be removed, for one
-            log.exception("job=%s/%s supervisor", row.namespace, row.id)
-        finally:
-            _unclaim(store, row.uid)
+    patient = Patient(launcher)
+    for_each(due, lambda seen: _look(store, patient, seen.uid), AT_A_TIME)
 
 
-def _queued(store: Store) -> list[Start]:
+def _start_queued(store: Store) -> None:
+    """Give waiting jobs their places; what was started has no flow run yet, and so is looked at next."""
     try:
-        return start_queued(store)
+        start_queued(store)
     except (CatchmentError, OSError):  # a job that cannot begin must not end the look at the others
         log.exception("supervisor: the queue")
-        return []
+
+
+def _look(store: Store, launcher: Launcher, uid: str) -> None:
+    if (row := _claim(store, uid)) is None:
+        return
+    try:
+        _look_after(store, launcher, row)
+    except CatchmentError as error:
+        log.warning("job=%s/%s supervisor: %s", row.namespace, row.id, error)
+    except OSError:  # a folder that cannot be removed, for one
+        log.exception("job=%s/%s supervisor", row.namespace, row.id)
+    finally:
+        _unclaim(store, row.uid)
 
 
 def _lease_is_over(store: Store, tx: Transaction, row: Row[Any]) -> bool:

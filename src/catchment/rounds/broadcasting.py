@@ -13,9 +13,10 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select
 
+from catchment import faults
 from catchment.errors import ExtenderFailed
 from catchment.exchange.storable import storable
-from catchment.jobs import rows
+from catchment.jobs import purge, rows
 from catchment.jobs.states import RoundState
 from catchment.rounds import journal
 from catchment.rounds.claim import Claim, held
@@ -40,6 +41,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
 
     Raises:
         ExtenderFailed: the function failed, or returned what cannot be sent.
+        TransferError: another job has just removed the same bytes; trying again helps.
         JobStopped, LeaseLost: as `held`.
     """
     job_row, row = store.db.read(lambda tx: (held(tx, claim, lock=False), _waiting(tx, claim, number, kind)))
@@ -49,6 +51,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
     with called(store, claim, "broadcast", arguments) as (out, result):
         parameters = _checked_parameters(result["parameters"])
         files = _kept_files(store, out, result["files"])
+    faults.reach("mid_broadcast")
 
     def step(tx: Transaction) -> None:
         job_row = held(tx, claim)
@@ -62,6 +65,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
             "attempt": row.attempt,
             "kind": kind,
         }
+        purge.hold_blobs(store, tx, [file["digest"] for file in files])
         if files:
             tx.execute(insert(prepared_files), [{**place, **file} for file in files])
         journal.change_round(tx, current, **{journal.PARAMETERS_OF[kind].name: parameters})
@@ -69,6 +73,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
             publish_evaluation(store, tx, job_row, current, current.new_weights, current.cohort)
 
     store.db.write(step)
+    faults.reach("after_broadcast")
     return True
 
 

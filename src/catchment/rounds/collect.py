@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from catchment import faults
 from catchment.errors import BadTensors, NotFound, RoundFailed, TransferError
+from catchment.exchange.silence import gone_sites, nobody_is_heard
 from catchment.exchange.sites import lose_works
 from catchment.jobs import log, rows
 from catchment.jobs.spec import HyperParameters
@@ -20,7 +21,6 @@ from catchment.rounds.claim import Claim, held
 from catchment.store import Store
 from catchment.store.clock import Countdown
 from catchment.store.database import Transaction
-from catchment.store.schema import sites
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,14 @@ def _attempt(store: Store, tx: Transaction, claim: Claim, number: int) -> Row[An
 
 
 def lose_gone_sites(store: Store, tx: Transaction, of_works: list[Row[Any]]) -> float:
-    """Give up work whose site shows no sign of life; seconds until the next lease may lapse."""
+    """Give up work whose site shows no sign of life; seconds until the next may be gone."""
     waiting = {work.site for work in of_works if work.state in AT_SITE}
     if not waiting:
         return 60.0
-    lease_s = store.settings.site_lease_s
-    found = tx.execute(select(sites.c.name, sites.c.last_seen).where(sites.c.name.in_(waiting)))
-    seen = {row.name: row.last_seen for row in found}
-    gone = [site for site in waiting if site not in seen or tx.has_passed(seen[site], lease_s)]
-    if gone:
-        lose_works(tx, gone, f"no sign of life from the site for {lease_s:g} s")
-    left = [lease_s - tx.now + seen[site] for site in waiting if site not in gone]
-    return min(max(0.1, min(left, default=60.0) + 0.05), 60.0)
+    gone, look_s = gone_sites(tx, store.settings, waiting)
+    for site, silent_s in gone.items():
+        lose_works(tx, [site], f"no sign of life from the site for {silent_s:.0f} s")
+    return look_s
 
 
 def admit_delivered(
@@ -144,6 +140,7 @@ def _close_if_due(
     over = left_s <= 0
     if not is_closed(hyper, len(found), admitted, len(pending), over=over):
         wait_s = min(left_s, lose_gone_sites(store, tx, found))
+        _tell_of_silence(store, tx, claim, row, number)
         return None, 0.0 if any(work.state == WorkState.DELIVERED for work in pending) else wait_s
     late = (
         f"no result within round_timeout, {hyper.round_timeout} s" if over else "the round closed without it"
@@ -166,6 +163,18 @@ def _close_if_due(
     journal.change_round(tx, attempt, **values)
     tx.notify(rows.topic(claim.uid))
     return Collected(attempt.attempt, admitted, enough, values.get("reason", "")), 0.0
+
+
+def _tell_of_silence(store: Store, tx: Transaction, claim: Claim, row: Row[Any], number: int) -> None:
+    """Say in the job's reason that no site is heard, and take it back when one is."""
+    lease_s = store.settings.site_lease_s
+    silent = nobody_is_heard(tx, lease_s)
+    reason = f"round {number} waits: no site has been heard for {lease_s:g} s" if silent else ""
+    if row.reason == reason:
+        return
+    rows.change(tx, claim.uid, reason=reason)
+    if silent:
+        log.write(tx, claim.uid, log.Line(reason, "warning", run=claim.run, round=number))
 
 
 def is_closed(hyper: HyperParameters, selected: int, admitted: int, pending: int, *, over: bool) -> bool:

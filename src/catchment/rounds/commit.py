@@ -42,6 +42,7 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
         RoundFailed: the round was not collected, or not enough updates were admitted.
         BadTensors: the new weights would not be finite.
         ExtenderFailed: the job's aggregate function failed; nothing has changed.
+        TransferError: another job has just removed the same bytes; trying again helps.
         JobStopped, LeaseLost: as `held`.
     """
     row, attempt = store.db.read(
@@ -108,6 +109,7 @@ def _commit(
         return str(attempt.new_weights)  # by an earlier try of this step that was given up too soon
     if attempt is None or attempt.state != RoundState.OPEN:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
+    purge.hold_blobs(store, tx, [digest, values["aggregated"]])
     job = rows.spec_of(row)
     hyper, sent_ahead = job.hyper_parameters, "broadcast" not in job.extender_functions
     means = shown_means(job, [work.metrics or {} for work in admitted])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from catchment import archives
+from catchment import archives, faults
 from catchment.errors import ExtenderFailed, NotFound, TransferError
 from catchment.exchange.storable import storable
 from catchment.extenders import child
@@ -51,7 +50,6 @@ def called(store: Store, claim: Claim, step: str, arguments: dict[str, Any]) -> 
             "name": name,
             "entry": packed.entry,
             "arguments": arguments,
-            "parent": os.getpid(),
             "memory_mb": store.settings.extender_memory_mb,
             "file_mb": max(1, store.settings.max_update_bytes // 1_000_000),
         }
@@ -66,6 +64,7 @@ def _result(store: Store, claim: Claim, step: str, folder: Path) -> Any:
     ended_topic = f"extender:{folder.name}"
     process = Child(folder, lambda: store.db.signals.arrived([ended_topic]))
     try:
+        faults.reach(f"in_{step}")
         in_time = _awaited(store, claim, process, ended_topic)
     finally:
         process.close()

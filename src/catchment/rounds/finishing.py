@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from catchment import faults
 from catchment.errors import ExtenderFailed, InvalidField
 from catchment.jobs import purge
 from catchment.rounds import journal
@@ -44,12 +45,14 @@ def finish_round(store: Store, claim: Claim, number: int) -> list[str]:
         store.files.delete_tree(claim.namespace, folder)
         for name in names:
             store.files.write_file(claim.namespace, f"{folder}/{name}", out / name)
+    faults.reach("mid_finish")
 
     def step(tx: Transaction) -> None:
         held(tx, claim)
         journal.change_round(tx, row, finish_ran_at=tx.now, aggregated=None)
 
     store.db.write(step)
+    faults.reach("after_finish")
     if row.aggregated:
         purge.delete_unreferenced(store, {row.aggregated})
     return [f"{folder}/{name}" for name in names]

@@ -29,6 +29,7 @@ def prepare_run(store: Store, claim: Claim) -> str:
     Raises:
         InvalidField: the model file, the scripts or the `ssl` folder cannot be used; names the job's field.
         BadTensors: the model file holds no usable tensors.
+        TransferError: another job has just removed the same bytes; trying again helps.
         JobStopped, LeaseLost: as `held`.
     """
     row = store.db.read(lambda tx: held(tx, claim, lock=False))
@@ -52,6 +53,7 @@ def prepare_run(store: Store, claim: Claim) -> str:
 
     def step(tx: Transaction) -> None:
         held(tx, claim)
+        purge.hold_blobs(store, tx, _digests(values))
         rows.change(tx, claim.uid, **values)
         if "initial_weights" in values:
             told = "initial weights read from {} {!r}".format(*job.model_source)
@@ -61,6 +63,16 @@ def prepare_run(store: Store, claim: Claim) -> str:
     if before and "extender" in values:
         purge.delete_unreferenced(store, {before["archive"]})
     return digest
+
+
+def _digests(values: dict[str, Any]) -> list[str | None]:
+    """Blobs that the columns refer to."""
+    scripts, extender = values["sent_scripts"], values.get("extender")
+    return [
+        values.get("initial_weights"),
+        scripts["archive"]["digest"] if scripts else None,
+        extender["archive"] if extender else None,
+    ]
 
 
 def import_initial_weights(store: Store, claim: Claim, job: Job) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 
 from catchment import faults
 from catchment.errors import BudgetSpent, NotFound, RoundFailed
+from catchment.exchange.silence import nobody_is_heard
 from catchment.exchange.sites import SITES_TOPIC
 from catchment.jobs import log, rows
 from catchment.jobs.privacy import plan_of
@@ -47,17 +48,17 @@ def select_cohort(store: Store, claim: Claim, number: int) -> list[str]:
         BudgetSpent: the round would cost more privacy than the job may.
         JobStopped, LeaseLost: as `held`.
     """
-    deadline: float | None = None
+    began, limit_s = time.monotonic(), 0.0
     while True:
         ticket = store.db.signals.ticket(SITES_TOPIC, rows.topic(claim.uid))
         cohort, missing, wait_s = store.db.write(lambda tx: _try_to_select(store, tx, claim, number))
         if cohort is not None:
             faults.reach("after_select")
             return cohort
-        deadline = deadline or time.monotonic() + wait_s
-        left = deadline - time.monotonic()
+        limit_s = max(limit_s, wait_s)
+        left = began + limit_s - time.monotonic()
         if left <= 0:
-            raise RoundFailed(f"{missing}; waited {wait_s:g} s")
+            raise RoundFailed(f"{missing}; waited {limit_s:g} s")
         store.db.signals.wait(ticket, min(left, 1.0))
 
 
@@ -78,7 +79,7 @@ def _try_to_select(
         if row.reason != missing:
             rows.change(tx, claim.uid, reason=missing, waits_for_sites=True)
             log.write(tx, claim.uid, log.Line(missing, "warning", run=claim.run, round=number))
-        return None, missing, min(store.settings.cohort_wait_s, job.hyper_parameters.round_timeout)
+        return None, missing, _patience_s(store, tx, job)
     if spent := over_budget(tx, claim.uid, job, choice.selection):
         raise BudgetSpent(spent)
     attempt = known.attempt + 1 if known is not None else 0
@@ -97,6 +98,13 @@ def _try_to_select(
     if row.reason or row.waits_for_sites:
         rows.change(tx, claim.uid, reason="", waits_for_sites=False)
     return cohort, "", 0.0
+
+
+def _patience_s(store: Store, tx: Transaction, job: Job) -> float:
+    """How long to wait for sites. An outage of the coordinator may well be longer than a round."""
+    if nobody_is_heard(tx, store.settings.site_lease_s):
+        return store.settings.cohort_wait_s
+    return min(store.settings.cohort_wait_s, job.hyper_parameters.round_timeout)
 
 
 @dataclass(frozen=True)

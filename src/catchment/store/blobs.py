@@ -27,6 +27,9 @@ class Blobs(Protocol):
     def put_file(self, source: Path, digest: str) -> None:
         """Take over `source`, whose digest the caller has computed; the source is gone afterwards."""
 
+    def prepare(self, source: Path, digest: str) -> None:
+        """Do the slow part of `put_file` beforehand; the source stays."""
+
     def local_path(self, digest: str) -> Path:
         """A local file with the blob's bytes; it must not be changed. Raises NotFound."""
 
@@ -80,6 +83,11 @@ class FolderBlobs:
         self.root = root
         self.staging_folder = root / "staging"
 
+    def prepare(self, source: Path, digest: str) -> None:
+        """Sync the bytes to the disk."""
+        with source.open("rb") as file:
+            os.fsync(file.fileno())
+
     def put_file(self, source: Path, digest: str) -> None:
         """Move `source` to its place: synced, then renamed, so that no reader sees a part."""
         target = self.root / _relative(digest)
@@ -87,8 +95,7 @@ class FolderBlobs:
             source.unlink()
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as file:
-            os.fsync(file.fileno())
+        self.prepare(source, digest)
         source.chmod(0o444)
         try:
             source.replace(target)
@@ -139,11 +146,15 @@ class RemoteBlobs:
         self._sizes: dict[str, int] = {}
         self.staging_folder = self._cache.staging_folder
 
-    def put_file(self, source: Path, digest: str) -> None:
-        """Upload `source`, then keep it as the cached copy. An object appears whole or not at all."""
+    def prepare(self, source: Path, digest: str) -> None:
+        """Upload it, unless it is there. An object appears whole or not at all."""
         with _translated(digest):
             if not self._files.exists(self._key(digest)):
                 self._files.put_file(str(source), self._key(digest))
+
+    def put_file(self, source: Path, digest: str) -> None:
+        """Upload `source`, then keep it as the cached copy."""
+        self.prepare(source, digest)
         self._cache.put_file(source, digest)
 
     def local_path(self, digest: str) -> Path:

@@ -24,6 +24,7 @@ from catchment.errors import (
     Unreachable,
 )
 from catchment.exchange import results, transfer
+from catchment.jobs import purge
 from catchment.store import Store
 from catchment.store.blobs import put_bytes
 from catchment.wire.messages import Blob, WorkResult
@@ -367,6 +368,46 @@ def test_an_upload_whose_file_a_purge_took_is_not_found(store: Store) -> None:
 
     with pytest.raises(NotFound):
         asyncio.run(scene())
+
+
+@BOTH
+def test_an_update_whose_equal_bytes_are_just_being_removed_is_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A site that learns nothing new sends the same bytes again, while the round before is swept away."""
+    put_bytes(store.blobs, DATA)
+    work_id = offer(store, "a")
+    found_unused, arrives = threading.Event(), threading.Event()
+    used = purge._used
+
+    def slow(tx: Any, digests: set[str]) -> set[str]:
+        found = used(tx, digests)
+        found_unused.set()
+        arrives.wait(1)  # where nothing held the other back, it would be done by now
+        return found
+
+    monkeypatch.setattr(purge, "_used", slow)
+    sweeping = threading.Thread(target=purge.delete_unreferenced, args=(store, {digest_of(DATA)}))
+    sweeping.start()
+    assert found_unused.wait(10)
+    assert send(store, "a", work_id) == TOTAL
+    arrives.set()
+    sweeping.join(20)
+    assert work(store, work_id).update == digest_of(DATA)
+    assert store.blobs.exists(digest_of(DATA))
+
+
+def test_an_upload_that_lost_its_bytes_to_a_sweep_begins_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_id = offer(store, "a")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.blobs, "put_file", lambda source, digest: source.unlink())
+        with pytest.raises(TransferError, match="was removed"):
+            send(store, "a", work_id)
+    assert transfer.upload_offset(store, "a", work_id) == 0
+    assert send(store, "a", work_id) == TOTAL
+    assert store.blobs.exists(digest_of(DATA))
 
 
 # The last byte arrived, and then the storage was away

@@ -7,9 +7,9 @@ from typing import Any
 
 from catchment.errors import CatchmentError
 from catchment.jobs import lifecycle, rows
+from catchment.jobs.launcher import RunState
 from catchment.jobs.starting import Start
 from catchment.jobs.states import JobState
-from catchment.jobs.supervise import RunState
 from catchment.store import Store
 from tests.thread_sites import job
 
@@ -20,6 +20,7 @@ class RecordingLauncher:
     Attributes:
         states: how each run is; a run that is not named is `waiting`.
         failure: raised by every call while it is set.
+        calls: how many there were of any kind.
         meanwhile: called in the middle of every `launch` and `relaunch`.
     """
 
@@ -31,6 +32,7 @@ class RecordingLauncher:
         self.failure: CatchmentError | None = None
         self.meanwhile: Callable[[], object] = lambda: None
         self.relaunched_as: str | None = None
+        self.calls = 0
 
     def launch(self, start: Start) -> str:
         self._call()
@@ -53,6 +55,7 @@ class RecordingLauncher:
         return self.states.get(flow_run_id, "waiting")
 
     def _call(self) -> None:
+        self.calls += 1
         if self.failure is not None:
             raise self.failure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,9 +12,10 @@ import pytest
 
 from catchment.errors import SetupError, Unreachable
 from catchment.jobs import lifecycle, rows, supervise
+from catchment.jobs.launcher import Patient, RunState
 from catchment.jobs.starting import Start
 from catchment.jobs.states import JobState
-from catchment.jobs.supervise import RunState, supervise_once
+from catchment.jobs.supervise import supervise_once
 from catchment.rounds.claim import claim_job, renew
 from catchment.store import Store, open_store
 from tests.library.jobs.doubles import RecordingLauncher, change, make, row
@@ -450,6 +452,72 @@ def make_without_files(store: Store, clock: Clock) -> None:
     """A STOPPING job whose process is gone."""
     lifecycle.create_job(store, "default", job(output="elsewhere"))
     change(store, state=S.STOPPING, run=1, flow_run_id="flow-j")
+
+
+class Hanging(RecordingLauncher):
+    """A Prefect that takes requests for some runs and never answers, until the caller's patience is over."""
+
+    def __init__(self, hangs_for: Callable[[str], bool]) -> None:
+        super().__init__()
+        self.hangs_for = hangs_for
+        self.hung = 0
+        self.answers = threading.Event()
+
+    def state(self, flow_run_id: str) -> RunState:
+        if self.hangs_for(flow_run_id):
+            self.hung += 1
+            self.answers.wait(20)
+            raise Unreachable("Prefect does not answer: timed out")
+        return super().state(flow_run_id)
+
+    def relaunch(self, start: lifecycle.Start, flow_run_id: str) -> str:
+        relaunched = super().relaunch(start, flow_run_id)
+        if len(self.relaunched) == 3:
+            self.answers.set()
+        return relaunched
+
+
+def lost_jobs(store: Store, clock: Clock, number: int) -> None:
+    for index in range(number):
+        make(store, S.RUNNING, f"j{index}")
+        clock.forward(0.1)
+    clock.forward(store.settings.job_lease_s)
+
+
+@BOTH
+def test_a_job_for_which_prefect_hangs_holds_up_no_other(store: Store, clock: Clock) -> None:
+    lost_jobs(store, clock, 4)
+    launcher = Hanging(lambda run: run == "flow-j0")
+    launcher.states = {f"flow-j{index}": "crashed" for index in range(4)}
+    supervise_once(store, launcher)
+    # The first one hung until the others, which come after it, had been rescued.
+    assert launcher.answers.is_set()
+    assert [row(store, f"j{index}").state for index in range(4)] == ["RUNNING", *["STARTING"] * 3]
+
+
+def test_a_prefect_that_hangs_for_all_costs_a_look_its_patience_once(
+    store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervise, "Patient", lambda launcher: Patient(launcher, patience_s=0.05))
+    lost_jobs(store, clock, 3 * supervise.AT_A_TIME)
+    make(store, S.STOPPING, "last", lease_until=0.0)
+    launcher = Hanging(lambda run: True)
+    timer = threading.Timer(0.2, launcher.answers.set)
+    timer.start()
+    supervise_once(store, launcher)
+    timer.join()
+    assert launcher.hung <= supervise.AT_A_TIME, "those that came later were not tried"
+    assert row(store, "j0").state == S.RUNNING
+    assert row(store, "last").state == S.STOPPED, "a stop needs no Prefect"
+
+
+def test_a_prefect_that_refuses_at_once_is_asked_for_every_job(
+    store: Store, launcher: RecordingLauncher, clock: Clock
+) -> None:
+    lost_jobs(store, clock, 20)
+    launcher.failure = Unreachable("connection refused")
+    supervise_once(store, launcher)
+    assert launcher.calls == 20
 
 
 @BOTH

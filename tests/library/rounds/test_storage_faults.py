@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from catchment.errors import BadTensors
-from catchment.jobs import lifecycle
+from catchment.errors import BadTensors, TransferError
+from catchment.jobs import lifecycle, purge
 from catchment.rounds import collect, commit, journal, prepare, select
 from catchment.rounds.claim import Claim, claim_job
 from catchment.store import Store
@@ -104,6 +104,31 @@ def _another(order, weights):
 def _rewrite(path: Path, data: bytes) -> None:
     path.chmod(0o644)
     path.write_bytes(data)
+
+
+def test_new_weights_that_another_job_has_just_removed_are_made_again(store, make_site, monkeypatch):
+    """Equal bytes are one blob: a job that ran the same before may drop it before this one has committed."""
+
+    def other_step(order, weights):
+        return {**weights, "w": weights["w"] + 3}, {"sample_num": 10}
+
+    make_site("a")
+    make_site("b", other_step)
+    claim = published(store)
+    assert collect.collect_updates(store, claim, 1).enough
+    aggregate = commit.aggregate
+
+    def removed(*arguments):
+        digest = aggregate(*arguments)
+        purge.delete_unreferenced(store, {digest})
+        return digest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commit, "aggregate", removed)
+        with pytest.raises(TransferError, match="made again"):
+            commit.aggregate_and_commit(store, claim, 1)
+    assert lifecycle.job_rounds(store, "default", "j")[0]["state"] == "open"
+    assert store.blobs.exists(commit.aggregate_and_commit(store, claim, 1))
 
 
 def test_damaged_global_weights_are_named_and_the_round_is_not_committed(store, make_site):

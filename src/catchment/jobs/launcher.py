@@ -1,0 +1,77 @@
+"""What the supervisor asks of Prefect, and how long it lets a Prefect that does not answer hold it up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Literal, Protocol, TypeVar
+
+from catchment.errors import Unreachable
+from catchment.jobs.lifecycle import Start
+
+T = TypeVar("T")
+RunState = Literal[
+    "waiting", "pending", "running", "cancelling", "cancelled", "completed", "failed", "crashed", "gone"
+]
+PATIENCE_S = 4.0
+"""Calls of one look that came to nothing after so many seconds together are enough: the rest is not tried."""
+
+
+class Launcher(Protocol):
+    """Makes and watches flow runs. Methods raise Unreachable when Prefect does not answer."""
+
+    def launch(self, start: Start) -> str:
+        """Make the flow run of a start, or find it by the start's key; its id."""
+
+    def relaunch(self, start: Start, flow_run_id: str) -> str:
+        """Let a lost run go on, the same one where possible; the id of the one that does."""
+
+    def cancel(self, flow_run_id: str) -> None:
+        """Have a run cancelled; one that has ended is left as it is."""
+
+    def state(self, flow_run_id: str) -> RunState:
+        """How a run is."""
+
+
+class Patient:
+    """A launcher for one look at the jobs, from several threads: it gives up where Prefect hangs.
+
+    What it does not try raises the Unreachable of the call before, so that nothing waits for it. Calls that
+    are refused at once cost no time and are tried for each job.
+    """
+
+    def __init__(self, launcher: Launcher, patience_s: float = PATIENCE_S) -> None:
+        self._launcher = launcher
+        self._left_s = patience_s
+        self._failure: Unreachable | None = None
+        self._lock = threading.Lock()
+
+    def launch(self, start: Start) -> str:
+        """As `Launcher`."""
+        return self._call(lambda: self._launcher.launch(start))
+
+    def relaunch(self, start: Start, flow_run_id: str) -> str:
+        """As `Launcher`."""
+        return self._call(lambda: self._launcher.relaunch(start, flow_run_id))
+
+    def cancel(self, flow_run_id: str) -> None:
+        """As `Launcher`."""
+        self._call(lambda: self._launcher.cancel(flow_run_id))
+
+    def state(self, flow_run_id: str) -> RunState:
+        """As `Launcher`."""
+        return self._call(lambda: self._launcher.state(flow_run_id))
+
+    def _call(self, request: Callable[[], T]) -> T:
+        with self._lock:
+            if self._failure is not None and self._left_s <= 0:
+                raise Unreachable(str(self._failure))
+        began = time.monotonic()
+        try:
+            return request()
+        except Unreachable as error:
+            with self._lock:
+                self._failure = error
+                self._left_s -= time.monotonic() - began
+            raise
