@@ -38,7 +38,8 @@ MANY_THREADS = 4
 
 def serve(listening: socket.socket) -> Next:
     """Fork a keeper for each request; return what this process, or a copy of it, does next."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers report by themselves; the kernel buries them
+    # Keepers report by themselves; waited for, what they used is seen in this process's times.
+    signal.signal(signal.SIGCHLD, _bury)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         request, descriptors, _, _ = socket.recv_fds(listening, 1, 2)
@@ -51,6 +52,13 @@ def serve(listening: socket.socket) -> Next:
             return keep(socket.socket(fileno=descriptors[0]), descriptors[1], run_script)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _bury(*_: object) -> None:
+    """Wait for all keepers that have ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def run_script(launch: Launch) -> NoReturn:
