@@ -155,6 +155,9 @@ def _forget_finalizers() -> None:
     """
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         finalizer.atexit = False
+    # The first new one registers this again; without any, the list is not looked through.
+    atexit.unregister(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
 
 
 def main() -> None:
