@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from catchment.site import large_pages
 from catchment.site.keeper import Next, keep
 from catchment.site.launch_file import Launch
 
@@ -45,7 +46,7 @@ def serve(listening: socket.socket) -> Next:
     while True:
         request, descriptors, _, _ = socket.recv_fds(listening, 1, 2)
         if not request:
-            return lambda: None
+            return lambda: os._exit(0)
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -145,6 +146,7 @@ def preload(runtime: str) -> None:
     _forget_finalizers()
     gc.collect()
     gc.freeze()  # what is loaded now is never looked at again, so its pages stay shared
+    large_pages.collapse()
 
 
 def _forget_finalizers() -> None:
