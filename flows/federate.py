@@ -62,13 +62,13 @@ async def _rounds(claim: Claim) -> str:
     """Prepare, all remaining rounds, finish."""
     await rounds.prepare_run(claim)
     remaining = await asyncio.to_thread(run.remaining_rounds, process_store(), claim)
-    progress = await artifacts.begin_progress(claim, remaining)
+    progress = await artifacts.Progress.begin(claim, remaining)
     for number in remaining:
         state: State[Any] = await federated_round(claim, number, return_state=True)
         if state.is_cancelled():
             raise JobStopped(state.message or "the round was cancelled")
         await state.aresult()
-        await artifacts.move_progress(progress, number, remaining.stop - 1)
+        await progress.move(number, remaining.stop - 1)
     summary = await rounds.finish_run(claim)
     await artifacts.close(claim, summary)
     return str(summary["weights"])

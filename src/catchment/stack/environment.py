@@ -15,6 +15,15 @@ EVENTS_KEPT = "P1D"
 """Prefect keeps an event for every state change; a day of them is enough for its UI."""
 
 
+PREFECT_BATCHES = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
+}
+"""Task runs are written together, once a second, and not each state change by itself: the UI shows them so much
+later, and a round costs the server half."""
+
+
 def inherited() -> dict[str, str]:
     """Our own environment without secrets and addresses meant for other commands."""
     dropped = FOREIGN_PREFECT | {"CATCHMENT_TOKEN", "CATCHMENT_SERVER", "VIRTUAL_ENV_PROMPT"}
@@ -30,6 +39,7 @@ def for_prefect_server(options: StackOptions, database_url: str) -> dict[str, st
     """
     return {
         "PREFECT_API_DATABASE_CONNECTION_URL": database_url,
+        **PREFECT_BATCHES,
         **inherited(),
         **_prefect(options),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
