@@ -137,7 +137,7 @@ def announced(request: Request) -> Chunk:
     return Chunk(first, last + 1, total, digest)
 
 
-async def pieces(arriving: AsyncIterator[bytes], chunk: Chunk) -> AsyncIterator[bytes]:
+async def pieces(arriving: AsyncIterator[bytes], chunk: Chunk) -> AsyncIterator[bytearray]:
     """The request's body in pieces of about PIECE_BYTES; a last shorter one also before an error.
 
     Raises:
@@ -165,7 +165,7 @@ async def pieces(arriving: AsyncIterator[bytes], chunk: Chunk) -> AsyncIterator[
         if left < 0:
             raise InvalidField("Content-Range", "more bytes arrive than it announces")
         if gathered:
-            yield bytes(gathered)
+            yield gathered
     if problem is not None:
         raise problem
 
