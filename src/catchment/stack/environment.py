@@ -57,6 +57,8 @@ def for_coordinator(options: StackOptions, project: Path, database_url: str) -> 
         "CATCHMENT_PREFECT_UI_URL": options.prefect_url,
         "CATCHMENT_PROJECT": str(project),
     }
+    # Each round is aggregated in another thread; with a heap for each thread the memory of all stays taken.
+    settings["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "1")
     # What happened in a round is told at INFO, and belongs to the run that the UI shows.
     settings["PREFECT_LOGGING_LEVEL"] = os.environ.get("PREFECT_LOGGING_LEVEL", "INFO")
     if options.storage_url:
