@@ -1,12 +1,15 @@
-"""Seconds per round of a deployed federated job, beside a plain loop that does the same training.
+"""Seconds per round of a deployed federated job, beside a plain loop that does the same.
 
-    python benchmarks/rounds.py --workload digits [--sites 3] [--rounds 20] [--sqlite] [--json]
+    python benchmarks/rounds.py --workload digits [--sites 10] [--rounds 20] [--sqlite] [--json]
 
-The floor is one process that trains each site's part in turn, averages and evaluates, with the same
-model, data, epochs and batches. Workloads:
+Everything runs as `catchment up` starts it: API, Prefect server, runner, PostgreSQL, and one agent process
+for each site, whose scripts run isolated. CPU seconds are given by group of processes. Workloads:
 
-    digits    the example job: MLP on the bundled handwritten digits
     overhead  a 1 MB model and no training: what a round costs by itself
+    digits    the example job: MLP on the bundled handwritten digits
+    large     a 100 MB model and no training, with the memory of the servers
+    start     from `:start` to the first line of the first training script; --rounds jobs one after another
+    all       one after the other, each in a system of its own
 """
 
 from __future__ import annotations
@@ -14,41 +17,27 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.request
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-ROOT = Path(__file__).resolve().parent.parent
-EXAMPLE = ROOT / "examples" / "digits"
+from system import GROUPS, Peaks, cpu_seconds, system, watched_memory  # noqa: E402
+from workloads import EXAMPLE, TITLE, WARM_UP_ROUNDS, WORKLOADS, Workload  # noqa: E402
+
 sys.path[:0] = [str(EXAMPLE)]
 
 from catchment.client import Client  # noqa: E402
-from catchment.models.tensors import write_tensors  # noqa: E402
-from catchment.stack.digits import ensure_digits  # noqa: E402
 
-EPOCHS, LEARNING_RATE, BATCH_SIZE = 1, 0.05, 32
-WARM_UP_ROUNDS = 2
-
-NO_OP = """
-import catchment.sdk as fl, torch
-model = torch.nn.Linear(512, 512)
-fl.load_weights(model)
-if fl.task().kind == "train":
-    fl.commit_weights(model)
-fl.commit_metrics({"sample_num": 10, "accuracy": 0.5, "loss": 1.0})
-"""
+LOOK_S = 0.2
+JOBS = "/api/v1/namespaces/default/jobs"
 
 
 @dataclass(frozen=True)
@@ -63,190 +52,123 @@ class Line:
 
 
 def main() -> None:
-    """Run one workload and print its lines."""
+    """Run workloads and print their lines."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workload", choices=("digits", "overhead"), default="digits")
-    parser.add_argument("--sites", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--workload", choices=(*WORKLOADS, "all"), default="digits")
+    parser.add_argument("--sites", type=int, default=10)
+    parser.add_argument("--rounds", type=int, help="instead of the workload's own number")
     parser.add_argument("--sqlite", action="store_true", help="SQLite for the store and for Prefect")
     parser.add_argument("--json", action="store_true", help="one object a line instead of a table")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="catchment-bench-") as folder:
-        lines = measure(options, Path(folder))
-    for line in lines:
-        print(json.dumps(vars(line)) if options.json else _row(line), flush=True)
+    for name in WORKLOADS if options.workload == "all" else (options.workload,):
+        with tempfile.TemporaryDirectory(prefix="catchment-bench-") as folder:
+            for line in measure(WORKLOADS[name], options, Path(folder)):
+                print(json.dumps(vars(line)) if options.json else _row(line), flush=True)
 
 
 def _row(line: Line) -> str:
     floor = "" if line.floor is None else f"   floor {line.floor:9.3f}   ratio {line.value / line.floor:7.2f}"
-    return f"{line.workload:9} {line.metric:34} {line.value:9.3f} {line.unit:3}{floor}"
+    return f"{line.workload:9} {line.metric:38} {line.value:9.3f} {line.unit:6}{floor}"
 
 
-def measure(options: argparse.Namespace, folder: Path) -> list[Line]:
+def measure(workload: Workload, options: argparse.Namespace, folder: Path) -> list[Line]:
     """The deployed job and the floor, in one run on one machine."""
-    name = f"{options.workload}-sqlite" if options.sqlite else options.workload
+    count = options.rounds or workload.rounds
     with system(folder / "home", options.sites, sqlite=options.sqlite) as server, Client(server) as client:
-        body = prepare_job(options, folder / "home" / "namespaces" / "default")
-        begun = time.time()
-        client.create_job("default", body, start=True)
-        rounds = wait_for_rounds(server, options.rounds)
-        cpu_s = tree_cpu_seconds()
-    floor_s = floor_digits(options, folder) if options.workload == "digits" else floor_overhead(options)
-    committed = [_seconds(report["started_at"]) for report in rounds]
-    between = [after - before for before, after in itertools.pairwise(committed)]
-    steady = statistics.median(between[WARM_UP_ROUNDS:])
-    return [
-        Line(name, "seconds per round, median", round(steady, 4), round(floor_s, 4), "s"),
-        Line(name, "seconds per round above the floor", round(steady - floor_s, 4), None, "s"),
-        Line(name, "start to first work offered", round(committed[0] - begun, 3), None, "s"),
-        Line(name, "CPU of the whole system per round", round(cpu_s / options.rounds, 3), None, "s"),
-    ]
+        rounds = 1 if workload.name == "start" else count
+        body = workload.prepare(folder / "home" / "namespaces" / "default", options.sites, rounds)
+        name = f"{workload.name}-sqlite" if options.sqlite else workload.name
+        if workload.name == "start":
+            return _start_lines(name, client, server, body, count)
+        with watched_memory() as peaks:
+            client.create_job("default", body, start=True)
+            cpu_s = watch_rounds(server, rounds)
+        reports = _get(server, "bench/rounds")["rounds"]
+    floor_s = workload.floor(workload, options.sites, rounds, folder)
+    return [*_round_lines(name, reports, floor_s, cpu_s), *_memory_lines(name, workload, peaks)]
 
 
-@contextmanager
-def system(home: Path, sites: int, *, sqlite: bool) -> Iterator[str]:
-    """`catchment up` on free ports; the API's address."""
-    command = [sys.executable, "-m", "catchment.cli", "up", "--home", str(home), "--sites", str(sites)]
-    command += ["--api-port", "0", "--prefect-port", "0", *(["--sqlite"] if sqlite else [])]
-    up = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert up.stdout is not None
-        line = up.stdout.readline()
-        if not line.startswith("ready "):
-            raise SystemExit("the system did not start")
-        yield line.split()[1]
-    finally:
-        up.send_signal(signal.SIGTERM)
-        up.wait(30)
-
-
-def prepare_job(options: argparse.Namespace, namespace: Path) -> dict[str, Any]:
-    """Put model and scripts where the job finds them; its body."""
-    scripts = namespace / "bench" / "scripts"
-    scripts.mkdir(parents=True)
-    if options.workload == "digits":
-        from make_initial import make_initial
-
-        make_initial(namespace / "bench" / "initial.safetensors")
-        for name in ("train.py", "evaluate.py", "model.py"):
-            (scripts / name).write_text((EXAMPLE / name).read_text())
-        train, evaluate = "train.py", "evaluate.py"
-    else:
-        weights = {"weight": np.zeros((512, 512), np.float32), "bias": np.zeros(512, np.float32)}
-        write_tensors(namespace / "bench" / "initial.safetensors", weights)
-        (scripts / "no_op.py").write_text(NO_OP)
-        train = evaluate = "no_op.py"
-    entry = {"command": "python3", "timeout": 5}
-    config = {"train": {**entry, "entry": train}, "evaluate": {**entry, "entry": evaluate}}
-    (scripts / "config.json").write_text(json.dumps(config))
-    parameters = {"--lr": LEARNING_RATE, "--batch-size": BATCH_SIZE, "--epochs": EPOCHS}
-    return {
-        "id": "bench",
-        "runtime": "pytorch",
-        "model_path": "bench/initial.safetensors",
-        "scripts": {"path": "bench/scripts", "config_file": "config.json"},
-        "datasets": "digits",
-        "output": "bench/output",
-        "seed": 1,
-        "parameters": parameters if options.workload == "digits" else {},
-        "resource": {"memory": 1000},
-        "hyper_parameters": {
-            "max_round_num": options.rounds,
-            "client_num": options.sites,
-            "threshold_client_num": options.sites,
-            "evaluate_interval": options.rounds,
-            "save_interval": options.rounds,
-        },
-    }
-
-
-def wait_for_rounds(server: str, wanted: int) -> list[dict[str, Any]]:
-    """The reports of all rounds once the job has finished."""
-    import urllib.request
-
-    def get(path: str) -> Any:
-        with urllib.request.urlopen(
-            f"{server}/api/v1/namespaces/default/jobs/bench{path}", timeout=30
-        ) as answer:
-            return json.load(answer)
-
-    deadline = time.monotonic() + 60 + 20 * wanted
-    while (status := get("")["status"])["state"] != "FINISHED":
+def watch_rounds(server: str, rounds: int) -> dict[str, float]:
+    """Wait until the job has finished; CPU seconds per round by group, between two rounds in its middle."""
+    marks: list[tuple[int, dict[str, float]]] = []
+    deadline = time.monotonic() + 60 + 30 * rounds
+    while (status := _get(server, "bench")["status"])["state"] != "FINISHED":
         if status["state"] in ("FAILED", "STOPPED") or time.monotonic() > deadline:
             raise SystemExit(f"the job is {status}")
-        time.sleep(0.5)
-    return [report for report in get("/rounds")["rounds"] if report["state"] == "committed"]
+        committed = -(-status["progress"] * rounds // 100)
+        if committed >= min(WARM_UP_ROUNDS, rounds - 1) and (not marks or marks[-1][0] < committed):
+            marks.append((committed, cpu_seconds()))
+        time.sleep(LOOK_S)
+    if len(marks) < 2:
+        return {}
+    (first, before), (last, after) = marks[0], marks[-1]
+    return {group: (after[group] - before.get(group, 0.0)) / (last - first) for group in after}
+
+
+def _get(server: str, path: str) -> Any:
+    with urllib.request.urlopen(f"{server}{JOBS}/{path}", timeout=30) as answer:
+        return json.load(answer)
 
 
 def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
 
 
-def tree_cpu_seconds() -> float:
-    """CPU seconds of all living descendants of this process, and of what they have waited for."""
-    parents: dict[int, int] = {}
-    used: dict[int, float] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(fields[1])
-            used[int(entry.name)] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    total, family = 0.0, {os.getpid()}
-    while found := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= found
-        total += sum(used[pid] for pid in found)
-    return total
+def _round_lines(
+    name: str, reports: list[dict[str, Any]], floor_s: float, cpu_s: dict[str, float]
+) -> list[Line]:
+    began = [_seconds(report["started_at"]) for report in reports if report["state"] == "committed"]
+    between = [after - before for before, after in itertools.pairwise(began)]
+    steady = statistics.median(between[WARM_UP_ROUNDS:])
+    shown = [group for group in (*GROUPS, "other") if group in cpu_s]
+    return [
+        Line(name, "seconds per round, median", round(steady, 4), round(floor_s, 4), "s"),
+        Line(name, "seconds per round above the floor", round(steady - floor_s, 4), None, "s"),
+        Line(name, "CPU per round, all processes", round(sum(cpu_s.values()), 3), None, "CPU s"),
+        *(Line(name, f"CPU per round, {group}", round(cpu_s[group], 3), None, "CPU s") for group in shown),
+    ]
 
 
-def floor_digits(options: argparse.Namespace, folder: Path) -> float:
-    """Seconds per round of a plain loop with the same model, data and training."""
-    import torch
-    from model import build_model
-    from train import train
+def _memory_lines(name: str, workload: Workload, peaks: Peaks) -> list[Line]:
+    """Memory of the servers over what they had at first, in models; nothing for a small model."""
+    if workload.model_bytes < 50_000_000:
+        return []
+    lines = []
+    for group in ("api", "flow"):
+        resident, private = peaks.resident[group], peaks.private[group] - peaks.before[group]
+        for words, value in (("resident, mapped files included", resident), ("own, over idle", private)):
+            lines.append(
+                Line(name, f"peak of {group}: {words}", round(value / workload.model_bytes, 2), None, "models")
+            )
+    return lines
 
-    torch.set_num_threads(2)
-    folders = [folder / "floor" / f"site-{index}" for index in range(options.sites)]
-    ensure_digits(folders)
-    parts = []
-    for part in folders:
-        with np.load(next(part.rglob("train.npz"))) as arrays:
-            parts.append((torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])))
-    settings = argparse.Namespace(epochs=EPOCHS, lr=LEARNING_RATE, batch_size=BATCH_SIZE)
-    weights = {name: tensor.clone() for name, tensor in build_model().state_dict().items()}
+
+def _start_lines(
+    name: str, client: Client, server: str, body: dict[str, Any], jobs: int
+) -> list[Line]:
+    """Seconds from the request to start to the first line of a training script, of several jobs."""
     seconds = []
-    for _ in range(options.rounds):
-        begun = time.perf_counter()
-        total = sum(len(y) for _, y in parts)
-        sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in weights.items()}
-        for x, y in parts:
-            model = build_model()
-            model.load_state_dict(weights)
-            train(model, x, y, settings)
-            for name, tensor in model.state_dict().items():
-                sums[name] += len(y) / total * tensor.double()
-        weights = {name: tensor.to(weights[name].dtype) for name, tensor in sums.items()}
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds[WARM_UP_ROUNDS:])
-
-
-def floor_overhead(options: argparse.Namespace) -> float:
-    """Seconds per round of a plain loop that copies and averages the same tensors."""
-    weights = {"weight": np.zeros((512, 512), np.float32), "bias": np.zeros(512, np.float32)}
-    seconds = []
-    for _ in range(options.rounds):
-        begun = time.perf_counter()
-        sums = {name: np.zeros(tensor.shape, np.float64) for name, tensor in weights.items()}
-        for _ in range(options.sites):
-            for name, tensor in weights.items():
-                sums[name] += tensor.copy()
-        weights = {name: (total / options.sites).astype(np.float32) for name, total in sums.items()}
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
+    for number in range(jobs):
+        job_id = f"bench-{number}"
+        client.create_job("default", {**body, "id": job_id}, start=False)
+        time.sleep(2.0)  # the system at rest
+        begun = time.time()
+        client.start_job("default", job_id)
+        deadline = begun + 120
+        while (status := _get(server, job_id)["status"])["state"] != "FINISHED":
+            if status["state"] in ("FAILED", "STOPPED") or time.time() > deadline:
+                raise SystemExit(f"the job is {status}")
+            time.sleep(LOOK_S)
+        lines = [line["text"] for line in _get(server, f"{job_id}/logs?limit=1000")["lines"]]
+        told = [float(text.split()[-1]) for text in lines if text.startswith(TITLE)]
+        seconds.append(min(told) - begun)
+    return [
+        Line(name, "start to the first training, first job", round(seconds[0], 3), None, "s"),
+        Line(name, "start to the first training, median", round(statistics.median(seconds), 3), None, "s"),
+        Line(name, "start to the first training, longest", round(max(seconds), 3), None, "s"),
+    ]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -27,6 +29,7 @@ from tasks.store import process_store
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+PROGRESS_S = 2.0
 
 
 async def _shown(artifact: Awaitable[T]) -> T | None:
@@ -42,22 +45,32 @@ def _key(*parts: object) -> str:
     return "-".join(str(part) for part in parts)
 
 
-async def begin_progress(claim: Claim, remaining: range) -> UUID | None:
-    """A progress bar of the whole job; its id."""
-    done = _percent(remaining.start - 1, remaining.stop - 1)
-    return await _shown(
-        acreate_progress_artifact(
-            progress=done,
-            key=_key("job", claim.namespace, claim.job_id),
-            description=f"Rounds of job {claim.job_id}, run {claim.run}",
+@dataclass
+class Progress:
+    """A progress bar of the whole job; it moves every few seconds, however short the rounds are."""
+
+    id: UUID | None
+    moved_at: float
+
+    @classmethod
+    async def begin(cls, claim: Claim, remaining: range) -> Progress:
+        """A bar that shows what is done already."""
+        artifact = await _shown(
+            acreate_progress_artifact(
+                progress=_percent(remaining.start - 1, remaining.stop - 1),
+                key=_key("job", claim.namespace, claim.job_id),
+                description=f"Rounds of job {claim.job_id}, run {claim.run}",
+            )
         )
-    )
+        return cls(artifact, time.monotonic())
 
-
-async def move_progress(progress: UUID | None, done: int, total: int) -> None:
-    """Move the bar to `done` of `total` rounds."""
-    if progress is not None:
-        await _shown(aupdate_progress_artifact(artifact_id=progress, progress=_percent(done, total)))
+    async def move(self, done: int, total: int) -> None:
+        """Show that `done` of `total` rounds are done, unless the bar was just moved."""
+        now = time.monotonic()
+        if self.id is None or (done < total and now - self.moved_at < PROGRESS_S):
+            return
+        self.moved_at = now
+        await _shown(aupdate_progress_artifact(artifact_id=self.id, progress=_percent(done, total)))
 
 
 def _percent(done: int, total: int) -> float:

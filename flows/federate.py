@@ -62,7 +62,7 @@ async def _rounds(claim: Claim) -> str:
     """Prepare, all remaining rounds, finish."""
     await rounds.prepare_run(claim)
     remaining = await asyncio.to_thread(run.remaining_rounds, process_store(), claim)
-    progress = await artifacts.begin_progress(claim, remaining)
+    progress = await artifacts.Progress.begin(claim, remaining)
     spent = ""
     for number in remaining:
         if spent := await asyncio.to_thread(privacy.budget_spent, process_store(), claim, number):
@@ -75,7 +75,7 @@ async def _rounds(claim: Claim) -> str:
         except BudgetSpent as late:  # the sites changed since it was asked
             spent = str(late)
             break
-        await artifacts.move_progress(progress, number, remaining.stop - 1)
+        await progress.move(number, remaining.stop - 1)
     if spent:
         await _ended_early(claim, number - 1, spent)
     summary = await rounds.finish_run(claim, spent)

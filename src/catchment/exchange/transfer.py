@@ -88,7 +88,7 @@ async def receive(
     start: int,
     total: int,
     digest: str,
-    chunks: AsyncIterator[bytes],
+    chunks: AsyncIterator[bytes | bytearray],
     secured: bool = False,
     part: Part = "update",
 ) -> int:
@@ -172,26 +172,31 @@ async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
                 await asyncio.wait([running])
 
 
-async def _append(staged: Path, start: int, total: int, chunks: AsyncIterator[bytes]) -> int:
+async def _append(staged: Path, start: int, total: int, chunks: AsyncIterator[bytes | bytearray]) -> int:
     """Write what arrives; what was written stays when the connection breaks off, and is continued later."""
     staged.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT, 0o600)
-    stored, gathered = start, bytearray()
+    stored = start
+    gathered: bytes | bytearray = bytearray()
     try:
         async for chunk in chunks:
-            gathered += chunk
+            # A piece that is large enough is written as it is; small ones are copied together first.
+            if gathered or len(chunk) < WRITE_BYTES:
+                gathered += chunk
+            else:
+                gathered = chunk
             if stored + len(gathered) > total:
                 raise TransferError(f"more than the announced {total} bytes arrive")
             faults.reach("mid_upload")
             if len(gathered) >= WRITE_BYTES:
-                stored += await _in_thread(_write_all, descriptor, bytes(gathered), stored)
-                gathered.clear()
-        return stored + await _in_thread(_write_all, descriptor, bytes(gathered), stored)
+                stored += await _in_thread(_write_all, descriptor, gathered, stored)
+                gathered = bytearray()
+        return stored + await _in_thread(_write_all, descriptor, gathered, stored)
     finally:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> int:
+def _write_all(descriptor: int, data: bytes | bytearray, offset: int) -> int:
     view = memoryview(data)
     done = 0
     while done < len(view):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar
 
 from catchment.errors import Unreachable
-from catchment.jobs.lifecycle import Start
+from catchment.jobs.starting import Start
 
 T = TypeVar("T")
 RunState = Literal[

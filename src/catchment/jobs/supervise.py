@@ -17,7 +17,7 @@ from catchment.jobs import purge, rows
 from catchment.jobs.crew import for_each
 from catchment.jobs.launcher import Launcher, Patient, RunState
 from catchment.jobs.lifecycle import start_queued
-from catchment.jobs.starting import start_of
+from catchment.jobs.starting import Start, start_of
 from catchment.jobs.states import BUSY, JobState
 from catchment.store import Store
 from catchment.store.clock import AHEAD_S

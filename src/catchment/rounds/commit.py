@@ -109,7 +109,7 @@ def _commit(
         return str(attempt.new_weights)  # by an earlier try of this step that was given up too soon
     if attempt is None or attempt.state != RoundState.OPEN:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
-    purge.hold_blobs(store, tx, [digest, values["aggregated"]])
+    purge.hold_blobs(store, tx, [made.weights, made.state, values["aggregated"]])
     job = rows.spec_of(row)
     hyper, sent_ahead = job.hyper_parameters, "broadcast" not in job.extender_functions
     means = shown_means(job, [work.metrics or {} for work in admitted])

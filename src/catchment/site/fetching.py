@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from catchment.errors import DigestMismatch, Forbidden, NotFound, SiteError, Unauthorized, Unreachable
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 Fetch = Callable[[Work, Blob, Path], None]
 """Puts a blob's bytes at a path, read-only."""
 
+_IDLE = 4
+"""So many connections are kept for the next fetch."""
+
 _TEMPORARY = (Unreachable, NotRegisteredError, Unauthorized, Forbidden)
 
 
@@ -27,6 +31,7 @@ class CachedFetch:
     def __init__(self, cache: BlobCache, open_exchange: Callable[[], Exchange]) -> None:
         self._cache = cache
         self._open_exchange = open_exchange
+        self._idle: list[Exchange] = []
 
     def __call__(self, work: Work, blob: Blob, target: Path) -> None:
         """Put the blob at `target`.
@@ -39,7 +44,7 @@ class CachedFetch:
         damaged = 0
         while True:
             try:
-                with self._open_exchange() as exchange:
+                with self._exchange() as exchange:
                     return self._cache.link(blob, target, _cancellable(work, exchange))
             except _TEMPORARY as error:
                 problem: Exception = error
@@ -53,6 +58,25 @@ class CachedFetch:
             logger.info("download is tried again %s error=%r", work.words, str(problem))
             work.cancelled.wait(min(backoff.next_s(), max(0.0, work.remaining_s())))
             work.check()
+
+
+    @contextmanager
+    def _exchange(self) -> Iterator[Exchange]:
+        """A connection of an earlier fetch, or a new one; kept when all went well."""
+        # A list's own pop and append are safe between threads.
+        try:
+            exchange = self._idle.pop()
+        except IndexError:
+            exchange = self._open_exchange()
+        try:
+            yield exchange
+        except BaseException:
+            exchange.close()
+            raise
+        if len(self._idle) < _IDLE:
+            self._idle.append(exchange)
+        else:
+            exchange.close()
 
 
 def _cancellable(work: Work, exchange: Exchange) -> Callable[[Blob, int], Iterator[memoryview]]:

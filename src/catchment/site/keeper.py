@@ -30,6 +30,7 @@ Next = Callable[[], object]
 
 _WATCH_S = 0.25
 _KILL_S = 4.0
+_READ = 65536
 
 
 def keep(control: socket.socket, output: int, run_script: Callable[[Launch], object] | None) -> Next:
@@ -40,7 +41,7 @@ def keep(control: socket.socket, output: int, run_script: Callable[[Launch], obj
         output: where the workers' stdout and stderr go; closed here once they have it.
         run_script: runs `launch.script` in this process's copy; None: the command is executed.
     """
-    launch = Launch.from_json(control.makefile("rb", buffering=0).readline())
+    launch = Launch.from_json(_line(control))
     os.setsid()
     processes.become_subreaper()
     keeper = os.getpid()
@@ -63,6 +64,17 @@ def keep(control: socket.socket, output: int, run_script: Callable[[Launch], obj
     with suppress(OSError):  # the agent may be gone, and nobody left to tell
         control.sendall(outcome.to_json())
     return lambda: os._exit(0)
+
+
+def _line(control: socket.socket) -> bytes:
+    """The next line of a socket, and not a byte of what follows."""
+    line = b""
+    while not line.endswith(b"\n"):
+        seen = control.recv(_READ, socket.MSG_PEEK)
+        if not seen:
+            break
+        line += control.recv(seen.find(b"\n") + 1 or len(seen))
+    return line
 
 
 def _worker(
@@ -182,14 +194,16 @@ class _Watch:
             return True
         return False
 
-    def _reap(self) -> None:
+    def _reap(self) -> bool:
+        """Wait for what has ended; whether anything is left below this process, a subreaper."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if pid == 0:
-                return
+                return True
+            self.host = 0 if pid == self.host else self.host
             rank = self.running.pop(pid, None)
             if rank is not None:
                 self.codes[rank] = os.waitstatus_to_exitcode(status)
@@ -218,9 +232,14 @@ class _Watch:
             for pid in self.ranks:
                 processes.signal_group(pid, signal.SIGTERM)
             self._reap_until(lambda: not self.running, self.grace_s)
+        if self.host:  # with number 1 of a process tree all others in it end
+            processes.signal_all([self.host], signal.SIGKILL)
+            self._reap_until(lambda: not self.host, _KILL_S)
         self._reap_until(self._none_left, _KILL_S)
 
     def _none_left(self) -> bool:
+        if not self._reap():
+            return True  # the usual end; looking at every process of the machine takes milliseconds
         alive = processes.descendants(os.getpid())
         processes.signal_all(alive, signal.SIGSTOP)  # what is stopped starts no more
         processes.signal_all(alive, signal.SIGKILL)

@@ -39,9 +39,10 @@ class Delivery(Message):
 class _Parcel:
     """One finished work on its way."""
 
-    def __init__(self, folder: Path, delivery: Delivery) -> None:
+    def __init__(self, folder: Path, delivery: Delivery, *, new: bool = False) -> None:
         self.folder = folder
         self.delivery = delivery
+        self.new = new  # nothing of it can have been sent
         self.backoff = Backoff(0.5, 30.0)
         self.due = 0.0
         self.tried = False
@@ -106,7 +107,7 @@ class Outbox:
         staged.rename(target)
         sync_folder(self._folder)
         with self._changed:
-            self._parcels[delivery.work_id] = _Parcel(target, delivery)
+            self._parcels[delivery.work_id] = _Parcel(target, delivery, new=True)
             self._changed.notify_all()
 
     def ids(self) -> tuple[str, ...]:
@@ -190,7 +191,7 @@ class Outbox:
             if not parcel.dropped:
                 logger.info("result delivered work=%s answer=%r", work_id, words)
             self.drop(work_id)
-        parcel.tried = True
+        parcel.tried, parcel.new = True, False
 
     def _deliver(self, exchange: Exchange, parcel: _Parcel) -> str:
         """Send update and files, then the result; return the coordinator's word on it."""
@@ -205,7 +206,7 @@ class Outbox:
     def _upload(self, exchange: Exchange, parcel: _Parcel, part: Part, blob: Blob) -> None:
         """Send what the coordinator does not have yet of a part."""
         work_id = parcel.delivery.work_id
-        offset = exchange.upload_offset(work_id, part)
+        offset = 0 if parcel.new else exchange.upload_offset(work_id, part)
         mismatches = 0
         with (parcel.folder / _FILE_OF[part]).open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

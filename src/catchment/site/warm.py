@@ -18,11 +18,13 @@ import socket
 import sys
 import threading
 import types
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
+from catchment.site import large_pages
 from catchment.site.keeper import Next, keep
 from catchment.site.launch_file import Launch
 
@@ -38,12 +40,13 @@ MANY_THREADS = 4
 
 def serve(listening: socket.socket) -> Next:
     """Fork a keeper for each request; return what this process, or a copy of it, does next."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers report by themselves; the kernel buries them
+    # Keepers report by themselves; waited for, what they used is seen in this process's times.
+    signal.signal(signal.SIGCHLD, _bury)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         request, descriptors, _, _ = socket.recv_fds(listening, 1, 2)
         if not request:
-            return lambda: None
+            return lambda: os._exit(0)
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -51,6 +54,13 @@ def serve(listening: socket.socket) -> Next:
             return keep(socket.socket(fileno=descriptors[0]), descriptors[1], run_script)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _bury(*_: object) -> None:
+    """Wait for all keepers that have ended."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def run_script(launch: Launch) -> NoReturn:
@@ -133,8 +143,23 @@ def preload(runtime: str) -> None:
     """Import what scripts of this runtime import anyway."""
     for name in (*PRELOAD[runtime], "numpy", "catchment.sdk", "catchment.models.tensors"):
         importlib.import_module(name)
+    _forget_finalizers()
     gc.collect()
     gc.freeze()  # what is loaded now is never looked at again, so its pages stay shared
+    large_pages.collapse()
+
+
+def _forget_finalizers() -> None:
+    """Let scripts end without taking apart what is loaded now.
+
+    torch unregisters thousands of kernels at exit: 30 ms, most of it for copying the pages that it shares.
+    What a script registers itself is run as ever.
+    """
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False
+    # The first new one registers this again; without any, the list is not looked through.
+    atexit.unregister(weakref.finalize._exitfunc)  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
 
 
 def main() -> None:

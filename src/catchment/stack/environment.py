@@ -15,6 +15,15 @@ EVENTS_KEPT = "P1D"
 """Prefect keeps an event for every state change; a day of them is enough for its UI."""
 
 
+PREFECT_BATCHES = {
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
+}
+"""Task runs are written together, once a second, and not each state change by itself: the UI shows them so much
+later, and a round costs the server half."""
+
+
 def inherited() -> dict[str, str]:
     """Our own environment without secrets and addresses meant for other commands."""
     dropped = FOREIGN_PREFECT | {"CATCHMENT_TOKEN", "CATCHMENT_SERVER", "VIRTUAL_ENV_PROMPT"}
@@ -30,6 +39,7 @@ def for_prefect_server(options: StackOptions, database_url: str) -> dict[str, st
     """
     return {
         "PREFECT_API_DATABASE_CONNECTION_URL": database_url,
+        **PREFECT_BATCHES,
         **inherited(),
         **_prefect(options),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -47,6 +57,8 @@ def for_coordinator(options: StackOptions, project: Path, database_url: str) -> 
         "CATCHMENT_PREFECT_UI_URL": options.prefect_url,
         "CATCHMENT_PROJECT": str(project),
     }
+    # Each round is aggregated in another thread; with a heap for each thread the memory of all stays taken.
+    settings["MALLOC_ARENA_MAX"] = os.environ.get("MALLOC_ARENA_MAX", "1")
     # What happened in a round is told at INFO, and belongs to the run that the UI shows.
     settings["PREFECT_LOGGING_LEVEL"] = os.environ.get("PREFECT_LOGGING_LEVEL", "INFO")
     if options.storage_url:

@@ -55,7 +55,7 @@ class Signals:
         self._source = source
         self._counts: dict[str, int] = defaultdict(int)
         self._changed = threading.Condition()
-        self._async_waiters: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._async_waiters: dict[asyncio.Event, tuple[Ticket, asyncio.AbstractEventLoop]] = {}
         self._thread: threading.Thread | None = None
         self.closed = threading.Event()
 
@@ -83,7 +83,7 @@ class Signals:
         with self._changed:
             if self.closed.is_set() or ticket.is_stale(self._counts):
                 return True
-            self._async_waiters[event] = asyncio.get_running_loop()
+            self._async_waiters[event] = ticket, asyncio.get_running_loop()
         deadline = time.monotonic() + min(timeout_s, LOOK_AGAIN_S)
         try:
             while (left := deadline - time.monotonic()) > 0:
@@ -106,8 +106,9 @@ class Signals:
             for topic in list(self._counts) if topics is None else topics:
                 self._counts[topic] += 1
             self._changed.notify_all()
-            for event, loop in self._async_waiters.items():
-                if not loop.is_closed():
+            for event, (ticket, loop) in self._async_waiters.items():
+                # Of many held-open requests only those that are meant: each wake-up costs its event loop time.
+                if (self.closed.is_set() or ticket.is_stale(self._counts)) and not loop.is_closed():
                     loop.call_soon_threadsafe(event.set)
 
     def close(self) -> None:
