@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -208,24 +210,27 @@ def take_back(tx: Transaction, open_works: Sequence[Row[Any]], reason: str) -> N
     tx.notify(*(site_topic(work.site) for work in open_works))
 
 
-def candidates(store: Store, tx: Transaction) -> list[Candidate]:
-    """All registered sites."""
+def candidates(store: Store, tx: Transaction, uid: str) -> list[Candidate]:
+    """All sites that a job could use: its simulated clients where it has such, else all real sites."""
     lease_s = store.settings.site_lease_s
+    found = tx.execute(select(sites).where(sites.c.simulates == uid).order_by(sites.c.name)).all()
+    if not found:
+        found = tx.execute(select(sites).where(sites.c.simulates.is_(None)).order_by(sites.c.name)).all()
     return [
         Candidate(
             row.name,
             is_online(row, tx.now, lease_s),
-            Registration.model_validate_json(_json(row)),
+            _registration(json.dumps(row.registration)),
             row.certificate,
         )
-        for row in tx.execute(select(sites).order_by(sites.c.name))
+        for row in found
     ]
 
 
-def _json(row: Row[Any]) -> str:
-    import json
-
-    return json.dumps(row.registration)
+@functools.lru_cache(maxsize=1024)
+def _registration(text: str) -> Registration:
+    """Parsed once: sites seldom change, and simulated clients are all alike."""
+    return Registration.model_validate_json(text)
 
 
 def times_trained(tx: Transaction, claim: Claim) -> dict[str, int]:

@@ -82,7 +82,7 @@ def choose(
 ) -> tuple[list[str] | None, str]:
     """A cohort, or None and what is missing."""
     job = rows.spec_of(row)
-    sites = invited(job, journal.candidates(store, tx))
+    sites = invited(job, journal.candidates(store, tx, row.uid))
     reasons = {site.name: misfit(job, site, row.trusted_roots) for site in sites}
     fitting = [site for site in sites if not reasons[site.name]]
     needed = sites_needed(job, number, begun=bool(failed))
