@@ -22,7 +22,7 @@ from tasks.store import process_store
 
 CHUNKS_PER_WORKER = 2
 """More than one, so that a slow chunk leaves work for the others; few, since each is a task run."""
-SIGN_OF_LIFE_S = 5.0
+LOOK_AGAIN_S = 5.0
 Clients = Annotated[int, Field(ge=1, le=fleet.MAX_CLIENTS, description="How many clients there are.")]
 
 
@@ -61,9 +61,7 @@ async def simulate(
     namespace: Namespace = "default",
     data: Annotated[
         dict[str, str],
-        Field(
-            description="Data set name -> pattern of absolute paths, dealt to the clients in turn."
-        ),
+        Field(description="Data set name -> pattern of absolute paths, dealt to the clients in turn."),
     ] = {},  # noqa: B006 - Prefect shows it in its form, and nobody changes it
 ) -> Any:
     """Run what is left of a job with simulated clients; the final weights' digest.
@@ -73,6 +71,15 @@ async def simulate(
     store = process_store()
     await asyncio.to_thread(check_simulated, store, namespace, job_id, data)
     band = await asyncio.to_thread(fleet.muster, store, namespace, job_id, clients)
+    try:
+        with fleet.kept_alive(store, band):
+            return await _driven(band, job_id, namespace, data)
+    finally:
+        await asyncio.to_thread(fleet.disband, store, band)
+
+
+async def _driven(band: Fleet, job_id: str, namespace: str, data: dict[str, str]) -> Any:
+    """The job's flow with the fleet beside it; the end of either ends both."""
     serving = asyncio.create_task(_serve(band, data))
     driving = asyncio.create_task(federate(job_id, namespace, return_state=True))
     try:
@@ -85,7 +92,6 @@ async def simulate(
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
-        await asyncio.to_thread(fleet.disband, store, band)
 
 
 async def _serve(band: Fleet, data: dict[str, str]) -> None:
@@ -106,7 +112,7 @@ async def _serve(band: Fleet, data: dict[str, str]) -> None:
         for chunk in _chunks(due):
             label = f"{len(chunk)} clients"
             running[simulate_clients.submit(label, band.uid, chunk, dict(data))] = chunk
-        await store.db.signals.wait_async(ticket, SIGN_OF_LIFE_S)
+        await store.db.signals.wait_async(ticket, LOOK_AGAIN_S)
 
 
 def _chunks(works: list[str]) -> list[list[str]]:

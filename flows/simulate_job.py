@@ -1,4 +1,4 @@
-"""`python -m flows.simulate_job JOB.json --clients N`: what `catchment simulate` runs in the project's folder."""
+"""`python -m flows.simulate_job JOB.json --clients N`: what `catchment simulate` runs in the project."""
 
 from __future__ import annotations
 

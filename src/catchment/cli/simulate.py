@@ -15,7 +15,9 @@ from catchment.stack.options import StackOptions
 
 @click.command()
 @click.argument("job", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--clients", type=click.IntRange(1, 100_000), required=True, help="How many clients to simulate.")
+@click.option(
+    "--clients", type=click.IntRange(1, 100_000), required=True, help="How many clients to simulate."
+)
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -32,7 +34,9 @@ from catchment.stack.options import StackOptions
     type=click.Path(file_okay=False, path_type=Path),
     help="Keep database, results and logs here, to go on after a stop; by default a temporary folder.",
 )
-@click.option("--prefect-port", type=click.IntRange(0, 65535), default=0, help="Port of the Prefect UI (free).")
+@click.option(
+    "--prefect-port", type=click.IntRange(0, 65535), default=0, help="Port of the Prefect UI (free)."
+)
 @click.option("--workers", type=click.IntRange(1), help="Chunks of clients at a time; one for each core.")
 @click.option("--sqlite", is_flag=True, help="Keep a new home's data in SQLite instead of PostgreSQL.")
 @click.option("--fresh", is_flag=True, help="Begin a new run where the home knows the job already.")

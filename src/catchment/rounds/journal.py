@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 
 from catchment.errors import NotFound, RoundFailed
 from catchment.exchange.sites import is_online
@@ -201,6 +201,13 @@ def _prepared(
 def end_work(tx: Transaction, work_id: str, state: WorkState, reason: str = "", **values: Any) -> None:
     """Set how a work ended."""
     tx.execute(update(works).where(works.c.id == work_id).values(state=state, reason=reason, **values))
+
+
+def end_works(tx: Transaction, ended: Sequence[tuple[str, WorkState, str, int | None]]) -> None:
+    """Set how several works ended: id, state, reason, number of samples."""
+    statement = update(works).where(works.c.id == bindparam("work_id"))
+    names = ("work_id", "state", "reason", "num_samples")
+    tx.execute(statement, [dict(zip(names, values, strict=True)) for values in ended])
 
 
 def take_back(tx: Transaction, open_works: Sequence[Row[Any]], reason: str) -> None:

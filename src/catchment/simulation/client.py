@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -16,9 +19,10 @@ from catchment.simulation.data import DataParts
 from catchment.site import command, limits, task_folder
 from catchment.site.archive import unpack
 from catchment.site.entries import Entry, read_sent
+from catchment.site.warm import PRELOAD
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
-from catchment.wire.messages import Blob, SentScripts, WorkOrder, WorkResult
+from catchment.wire.messages import Blob, Runtime, SentScripts, WorkOrder, WorkResult
 from catchment.wire.task import FILES, PREPARED, TASK_VARIABLE, UPDATE, WEIGHTS
 
 MAX_REASON = 2000
@@ -59,6 +63,7 @@ class Clients:
     def _run(
         self, site: str, order: WorkOrder, data: DataParts, folder: Path, output: script.Tail
     ) -> task_folder.Committed:
+        _preload(order.runtime)
         entry = self._entry(order)
         part = entry.part(order.kind)
         line = command.build(part, order.parameters, entry.folder, os.environ.get("PATH", os.defpath))
@@ -127,6 +132,16 @@ class Clients:
         staged = new_staged_file(self._store.blobs)
         shutil.move(path, staged)
         keep_staged(self._store.blobs, staged, digest=blob.digest, durable=False)
+
+
+@functools.cache
+def _preload(runtime: Runtime) -> None:
+    """Import the framework before the first script does: only what is there already can be seeded."""
+    for name in PRELOAD[runtime]:
+        importlib.import_module(name)
+    importlib.import_module("numpy")
+    if "torch" in sys.modules:
+        importlib.import_module("torch").set_num_threads(1)
 
 
 @contextmanager

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+import logging
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
+from catchment.errors import CatchmentError
 from catchment.exchange.results import GIVEN, values_of
 from catchment.jobs import log, rows
 from catchment.jobs.rows import site_topic, topic
@@ -19,6 +23,7 @@ from catchment.store.database import Transaction
 from catchment.store.schema import sites, works
 from catchment.wire.messages import Registration, Resource, SiteResources, WorkOrder, WorkResult
 
+log_of_process = logging.getLogger(__name__)
 MAX_CLIENTS = 100_000
 SHOWN_FAILURES = 20
 """So many failures of a chunk are written to the job's log, so that a broken script does not flood it."""
@@ -99,6 +104,31 @@ def _registration(job: Job) -> Registration:
     )
 
 
+@contextmanager
+def kept_alive(store: Store, fleet: Fleet) -> Iterator[None]:
+    """Give all clients' sign of life from a thread for the time of a `with` block."""
+    over = threading.Event()
+
+    def keep() -> None:
+        while not over.wait(store.settings.site_lease_s / 4):
+            try:
+                store.db.write(lambda tx: _seen(tx, fleet))
+            except CatchmentError as error:
+                log_of_process.warning("job=%s no sign of life given: %s", fleet.uid, error)
+
+    thread = threading.Thread(target=keep, name=f"fleet-{fleet.uid}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=5)
+
+
+def _seen(tx: Transaction, fleet: Fleet) -> None:
+    tx.execute(update(sites).where(sites.c.simulates == fleet.uid).values(last_seen=tx.now))
+
+
 def disband(store: Store, fleet: Fleet) -> None:
     """Remove the clients; open work of theirs is lost."""
 
@@ -113,7 +143,7 @@ def disband(store: Store, fleet: Fleet) -> None:
 
 
 def take(store: Store, fleet: Fleet, running: Collection[str]) -> list[str]:
-    """Ids of the works to do now, in the order of their clients; counts as all clients' sign of life.
+    """Ids of the works to do now, in the order of their clients.
 
     Works that an earlier process took and did not end are taken again.
 
@@ -124,7 +154,6 @@ def take(store: Store, fleet: Fleet, running: Collection[str]) -> list[str]:
     """
 
     def step(tx: Transaction) -> list[str]:
-        tx.execute(update(sites).where(sites.c.simulates == fleet.uid).values(last_seen=tx.now))
         mine = (works.c.job_uid == fleet.uid) & works.c.state.in_(AT_SITE)
         found = tx.execute(select(works.c.id).where(mine).order_by(works.c.kind, works.c.site)).scalars()
         due = [work_id for work_id in found if work_id not in running]

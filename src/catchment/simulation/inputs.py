@@ -69,7 +69,7 @@ def bring_job(store: Store, namespace: str, body: dict[str, Any], root: Path) ->
 
 
 def release_lost(store: Store, namespace: str, job_id: str) -> None:
-    """End a job whose simulation died with its process, so that it can go on. For homes that nobody shares."""
+    """End a job whose simulation died with its process, so that it can go on; nobody else may drive it."""
 
     def step(tx: Transaction) -> None:
         row = rows.find(tx, namespace, job_id)

@@ -142,7 +142,8 @@ def _deadline(timeout_s: float) -> Iterator[None]:
 @contextlib.contextmanager
 def _surroundings(call: Call) -> Iterator[None]:
     """What a fresh process would have; everything is as before afterwards."""
-    environment, arguments, paths = dict(os.environ), sys.argv, list(sys.path)
+    environment = dict(os.environ)
+    arguments, paths = sys.argv, list(sys.path)
     known, folder = set(sys.modules), Path.cwd()
     os.environ.update(call.environment)
     sys.argv = [str(call.script), *call.arguments]
@@ -153,8 +154,12 @@ def _surroundings(call: Call) -> Iterator[None]:
         yield
     finally:
         os.chdir(folder)
-        os.environ.clear()
-        os.environ.update(environment)
+        for name, value in dict(os.environ).items():
+            if name not in environment:
+                del os.environ[name]
+            elif environment[name] != value:
+                os.environ[name] = environment[name]
+        os.environ.update({name: environment[name] for name in environment if name not in os.environ})
         sys.argv, sys.path[:] = arguments, paths
         for name in set(sys.modules) - known:
             origin = getattr(sys.modules[name], "__file__", None)
@@ -167,4 +172,9 @@ def _seed(seed: int) -> None:
     if "numpy" in sys.modules:
         importlib.import_module("numpy").random.seed(seed % 2**32)
     if "torch" in sys.modules:
-        importlib.import_module("torch").manual_seed(seed)
+        torch = importlib.import_module("torch")
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed does so too, after a millisecond's detour
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
