@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import queue
 from typing import Annotated, Any
 
 from prefect import flow, get_run_logger
@@ -98,20 +99,21 @@ async def _serve(band: Fleet, data: dict[str, str]) -> None:
     """Hand the fleet's works out in chunks, as they come, until this is cancelled."""
     store, log = process_store(), get_run_logger()
     running: dict[PrefectFuture[Any], list[str]] = {}
+    ended: queue.SimpleQueue[PrefectFuture[Any]] = queue.SimpleQueue()
     while True:
         ticket = store.db.signals.ticket(*band.topics)
-        for future in [future for future in running if future.state.is_final()]:
-            works = running.pop(future)
-            if not future.state.is_completed():
-                log.warning("a chunk of %d works failed: %s", len(works), future.state.message)
-                await asyncio.to_thread(
-                    fleet.give_up, store, band, works, future.state.message or "it failed"
-                )
+        while not ended.empty():
+            future = ended.get()
+            works, state = running.pop(future), future.state
+            if not state.is_completed():
+                log.warning("a chunk of %d works failed: %s", len(works), state.message)
+                await asyncio.to_thread(fleet.give_up, store, band, works, state.message or "it failed")
         busy = {work for works in running.values() for work in works}
         due = await asyncio.to_thread(fleet.take, store, band, busy)
         for chunk in _chunks(due):
-            label = f"{len(chunk)} clients"
-            running[simulate_clients.submit(label, band.uid, chunk, dict(data))] = chunk
+            future = simulate_clients.submit(f"{len(chunk)} clients", band.uid, chunk, dict(data))
+            running[future] = chunk
+            future.add_done_callback(ended.put)
         await store.db.signals.wait_async(ticket, LOOK_AGAIN_S)
 
 

@@ -97,9 +97,13 @@ def open_attempt(
     log.write(tx, claim.uid, log.Line(told, run=claim.run, round=number))
 
 
+_WITHOUT_ORDER = [column for column in works.c if column.name not in ("order", "log_tail")]
+"""What rounds look at, again and again; what a site was told, and what it printed, is most of a row."""
+
+
 def works_of(tx: Transaction, claim: Claim, number: int, attempt: int, kind: str) -> list[Row[Any]]:
-    """The works of one attempt, in the order of their sites' names."""
-    statement = select(works).where(
+    """The works of one attempt without their orders and logs, in the order of their sites' names."""
+    statement = select(*_WITHOUT_ORDER).where(
         works.c.job_uid == claim.uid,
         works.c.run == claim.run,
         works.c.round == number,
