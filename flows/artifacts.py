@@ -85,7 +85,7 @@ async def report_round(claim: Claim, number: int) -> None:
     get_run_logger().info("%s", log_line(report, shown))
     await _shown(
         acreate_table_artifact(
-            table=[_table_row(outcome) for outcome in report["sites"]],
+            table=[_table_row(outcome) for outcome in _worth_showing(report["sites"])],
             key=_key("round", claim.namespace, claim.job_id, number),
             description=(
                 f"Round {number}, attempt {report['attempt'] + 1}: {report['state']}"
@@ -117,6 +117,17 @@ def log_line(report: dict[str, Any], metrics: str) -> str:
     )
     took = "" if report["seconds"] is None else f" in {report['seconds']:.2f} s"
     return f"round {report['round']} {report['state']}{took}: {metrics or 'not evaluated'}; {told}"
+
+
+MAX_ROWS = 200
+"""Of a round's table: a thousand simulated clients would make a page that nobody reads."""
+
+
+def _worth_showing(outcomes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All sites of a round, or the first that there is room for, those with a reason before the others."""
+    if len(outcomes) <= MAX_ROWS:
+        return outcomes
+    return sorted(outcomes, key=lambda outcome: outcome["reason"] == "")[:MAX_ROWS]
 
 
 def _table_row(outcome: dict[str, Any]) -> dict[str, Any]:

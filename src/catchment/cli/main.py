@@ -9,6 +9,7 @@ from catchment.cli.lazy import LazyCommand, LazyGroup
 
 COMMANDS = {
     "up": LazyCommand("catchment.cli.up", "up", "Run the whole system on this machine."),
+    "simulate": LazyCommand("catchment.cli.simulate", "simulate", "Run a job with simulated clients."),
     "site": LazyCommand(
         "catchment.cli.site", "site", "Run a site: the place where data stay and training happens."
     ),

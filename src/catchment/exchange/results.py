@@ -57,7 +57,7 @@ def finish_work(
             raise TransferError(f"update {result.update.digest} has not arrived; upload it first")
         if result.status == "done" and result.files is not None and work.files != result.files.digest:
             raise TransferError(f"files {result.files.digest} have not arrived; upload them first")
-        values = _values(result, tx.now)
+        values = values_of(result, tx.now)
         job = tx.execute(select(jobs).where(jobs.c.uid == work.job_uid)).first()
         shown = job is None or shows_sites(spec_of(job))
         if not shown:
@@ -72,7 +72,8 @@ def finish_work(
     return answer
 
 
-def _values(result: WorkResult, now: float) -> dict[str, Any]:
+def values_of(result: WorkResult, now: float) -> dict[str, Any]:
+    """The columns of a work that ended so."""
     done = result.status == "done"
     return {
         "state": WorkState.DELIVERED if done else WorkState.FAILED,

@@ -265,7 +265,7 @@ def list_sites(store: Store) -> list[dict[str, Any]]:
                 "last_seen": rfc3339(row.last_seen),
                 "working": working.get(row.name, 0),
             }
-            for row in tx.execute(select(sites).order_by(sites.c.name))
+            for row in tx.execute(select(sites).where(sites.c.simulates.is_(None)).order_by(sites.c.name))
         ]
 
     return store.db.read(step)

@@ -67,7 +67,7 @@ def context_of(
     """What the strategy knows of a round, without its state."""
     job = rows.spec_of(row)
     # A site that is away for a while is still one of those that the job may use.
-    registered = [replace(site, online=True) for site in journal.candidates(store, tx)]
+    registered = [replace(site, online=True) for site in journal.candidates(store, tx, row.uid)]
     population = [site for site in invited(job, registered) if not misfit(job, site, row.trusted_roots)]
     before = newest_admitted(tx, claim.uid, claim.run, attempt.number)
     samples = {site: work.num_samples for site, work in before.items()}

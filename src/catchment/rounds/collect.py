@@ -22,6 +22,9 @@ from catchment.store import Store
 from catchment.store.clock import Countdown
 from catchment.store.database import Transaction
 
+ADMITTED_AT_A_TIME = 64
+"""Verdicts that one transaction writes down; a thousand clients' are not worth a thousand commits."""
+
 
 @dataclass(frozen=True)
 class Collected:
@@ -81,6 +84,14 @@ def lose_gone_sites(store: Store, tx: Transaction, of_works: list[Row[Any]]) -> 
     return look_s
 
 
+@dataclass(frozen=True)
+class _Verdict:
+    work: Row[Any]
+    state: WorkState
+    reason: str
+    samples: int | None
+
+
 def admit_delivered(
     store: Store, claim: Claim, number: int, attempt: int, kind: str, expected: Expected | None
 ) -> None:
@@ -92,36 +103,44 @@ def admit_delivered(
             if work.state == WorkState.DELIVERED
         ]
     )
-    for work in delivered:
-        state, reason, samples = WorkState.ADMITTED, "", None
-        try:
-            admit_files(store, work)
-            samples = (
-                admit_update(store, work, expected)
-                if expected is not None
-                else num_samples_of(work.metrics or {})
-            )
-            if "sample_num" not in (work.metrics or {}):
-                reason = "reported no sample_num, counted as 1"
-        except (BadTensors, TransferError, NotFound) as error:
-            state, reason = WorkState.REJECTED, str(error)
-
-        def step(
-            tx: Transaction,
-            work: Row[Any] = work,
-            state: WorkState = state,
-            reason: str = reason,
-            samples: int | None = samples,
-        ) -> None:
-            held(tx, claim)
-            journal.end_work(tx, work.id, state, reason, num_samples=samples)
-            if reason:
-                told = f"rejected: {reason}" if state == WorkState.REJECTED else reason
-                line = log.Line(told, "warning", work.site, work.run, work.round)
-                log.write(tx, claim.uid, line)
-
-        store.db.write(step)
+    for start in range(0, len(delivered), ADMITTED_AT_A_TIME):
+        part = delivered[start : start + ADMITTED_AT_A_TIME]
+        verdicts = [_judged(store, work, expected) for work in part]
+        store.db.write(lambda tx, verdicts=verdicts: _write_down(tx, claim, verdicts))  # type: ignore[misc]
         faults.reach("after_admission")
+
+
+def _judged(store: Store, work: Row[Any], expected: Expected | None) -> _Verdict:
+    try:
+        admit_files(store, work)
+        samples = (
+            admit_update(store, work, expected)
+            if expected is not None
+            else num_samples_of(work.metrics or {})
+        )
+    except (BadTensors, TransferError, NotFound) as error:
+        return _Verdict(work, WorkState.REJECTED, str(error), None)
+    told = "" if "sample_num" in (work.metrics or {}) else "reported no sample_num, counted as 1"
+    return _Verdict(work, WorkState.ADMITTED, told, samples)
+
+
+def _write_down(tx: Transaction, claim: Claim, verdicts: list[_Verdict]) -> None:
+    held(tx, claim)
+    journal.end_works(
+        tx, [(verdict.work.id, verdict.state, verdict.reason, verdict.samples) for verdict in verdicts]
+    )
+    lines = [
+        log.Line(
+            f"rejected: {verdict.reason}" if verdict.state == WorkState.REJECTED else verdict.reason,
+            "warning",
+            verdict.work.site,
+            verdict.work.run,
+            verdict.work.round,
+        )
+        for verdict in verdicts
+        if verdict.reason
+    ]
+    log.write(tx, claim.uid, *lines)
 
 
 def _close_if_due(

@@ -44,7 +44,7 @@ def publish_evaluation(
     job = rows.spec_of(job_row)
     cohort = [
         site.name
-        for site in journal.candidates(store, tx)
+        for site in journal.candidates(store, tx, job_row.uid)
         if site.name in invited and not misfit(job, site, job_row.trusted_roots)
     ]
     deadline = tx.now + min(store.settings.evaluation_timeout_s, job.hyper_parameters.round_timeout)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, bindparam, func, insert, select, update
 
 from catchment.errors import NotFound, RoundFailed
 from catchment.exchange.sites import is_online
@@ -108,9 +110,13 @@ def open_attempt(
     log.write(tx, claim.uid, log.Line(told, run=claim.run, round=number))
 
 
+_WITHOUT_ORDER = [column for column in works.c if column.name not in ("order", "log_tail")]
+"""What rounds look at, again and again; what a site was told, and what it printed, is most of a row."""
+
+
 def works_of(tx: Transaction, claim: Claim, number: int, attempt: int, kind: str) -> list[Row[Any]]:
-    """The works of one attempt, in the order of their sites' names."""
-    statement = select(works).where(
+    """The works of one attempt without their orders and logs, in the order of their sites' names."""
+    statement = select(*_WITHOUT_ORDER).where(
         works.c.job_uid == claim.uid,
         works.c.run == claim.run,
         works.c.round == number,
@@ -220,6 +226,13 @@ def end_work(tx: Transaction, work_id: str, state: WorkState, reason: str = "", 
     tx.execute(update(works).where(works.c.id == work_id).values(state=state, reason=reason, **values))
 
 
+def end_works(tx: Transaction, ended: Sequence[tuple[str, WorkState, str, int | None]]) -> None:
+    """Set how several works ended: id, state, reason, number of samples."""
+    statement = update(works).where(works.c.id == bindparam("work_id"))
+    names = ("work_id", "state", "reason", "num_samples")
+    tx.execute(statement, [dict(zip(names, values, strict=True)) for values in ended])
+
+
 def take_back(tx: Transaction, open_works: Sequence[Row[Any]], reason: str) -> None:
     """Tell sites that nobody waits for these works any more."""
     for work in open_works:
@@ -227,24 +240,27 @@ def take_back(tx: Transaction, open_works: Sequence[Row[Any]], reason: str) -> N
     tx.notify(*(site_topic(work.site) for work in open_works))
 
 
-def candidates(store: Store, tx: Transaction) -> list[Candidate]:
-    """All registered sites."""
+def candidates(store: Store, tx: Transaction, uid: str) -> list[Candidate]:
+    """All sites that a job could use: its simulated clients where it has such, else all real sites."""
     lease_s = store.settings.site_lease_s
+    found = tx.execute(select(sites).where(sites.c.simulates == uid).order_by(sites.c.name)).all()
+    if not found:
+        found = tx.execute(select(sites).where(sites.c.simulates.is_(None)).order_by(sites.c.name)).all()
     return [
         Candidate(
             row.name,
             is_online(tx, row, lease_s),
-            Registration.model_validate_json(_json(row)),
+            _registration(json.dumps(row.registration)),
             row.certificate,
         )
-        for row in tx.execute(select(sites).order_by(sites.c.name))
+        for row in found
     ]
 
 
-def _json(row: Row[Any]) -> str:
-    import json
-
-    return json.dumps(row.registration)
+@functools.lru_cache(maxsize=1024)
+def _registration(text: str) -> Registration:
+    """Parsed once: sites seldom change, and simulated clients are all alike."""
+    return Registration.model_validate_json(text)
 
 
 def times_trained(tx: Transaction, claim: Claim) -> dict[str, int]:

@@ -131,7 +131,7 @@ def choose(
     the job's seed is no secret. What was drawn is written down, so a resumed round has the same cohort.
     """
     job = rows.spec_of(row)
-    sites = invited(job, journal.candidates(store, tx))
+    sites = invited(job, journal.candidates(store, tx, row.uid))
     reasons = {site.name: misfit(job, site, row.trusted_roots) for site in sites}
     fitting = [site for site in sites if not reasons[site.name]]
     needed = sites_needed(job, number, begun=bool(failed))

@@ -54,7 +54,7 @@ def run_up(options: StackOptions, *, say: Say, announce: Callable[[str], None]) 
     project = find_project(Path.cwd())
     with locked(options.home):
         options = _claim_ports(options)
-        asyncio.run(_Stack(options, project, say, announce).run())
+        asyncio.run(Stack(options, project, say, announce).run())
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Databases:
     prefect: str
 
 
-class _Stack:
+class Stack:
     """The running processes, in groups by the order in which they stop."""
 
     def __init__(

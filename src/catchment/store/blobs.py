@@ -24,8 +24,11 @@ class Blobs(Protocol):
     staging_folder: Path
     """Local folder for bytes on their way in; `put_file` takes files from it without copying where it can."""
 
-    def put_file(self, source: Path, digest: str) -> None:
-        """Take over `source`, whose digest the caller has computed; the source is gone afterwards."""
+    def put_file(self, source: Path, digest: str, *, durable: bool = True) -> None:
+        """Take over `source`, whose digest the caller has computed; the source is gone afterwards.
+
+        `durable`: whether it must outlive a power failure that comes right after.
+        """
 
     def prepare(self, source: Path, digest: str) -> None:
         """Do the slow part of `put_file` beforehand; the source stays."""
@@ -59,11 +62,18 @@ def new_staged_file(blobs: Blobs) -> Path:
     return blobs.staging_folder / f"new-{secrets.token_hex(16)}"
 
 
-def keep_staged(blobs: Blobs, staged: Path) -> str:
-    """Make a staged file a blob; its digest. The file is gone afterwards, also when that fails."""
+def keep_staged(blobs: Blobs, staged: Path, *, digest: str = "", durable: bool = True) -> str:
+    """Make a staged file a blob; its digest. The file is gone afterwards, also when that fails.
+
+    Args:
+        blobs: where it goes.
+        staged: the file.
+        digest: its digest, where the caller knows it.
+        durable: as `Blobs.put_file` takes it.
+    """
     try:
-        digest = file_digest(staged)
-        blobs.put_file(staged, digest)
+        digest = digest or file_digest(staged)
+        blobs.put_file(staged, digest, durable=durable)
     finally:
         staged.unlink(missing_ok=True)
     return digest
@@ -88,14 +98,15 @@ class FolderBlobs:
         with source.open("rb") as file:
             os.fsync(file.fileno())
 
-    def put_file(self, source: Path, digest: str) -> None:
+    def put_file(self, source: Path, digest: str, *, durable: bool = True) -> None:
         """Move `source` to its place: synced, then renamed, so that no reader sees a part."""
         target = self.root / _relative(digest)
         if target.exists():
             source.unlink()
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.prepare(source, digest)
+        if durable:
+            self.prepare(source, digest)
         source.chmod(0o444)
         try:
             source.replace(target)
@@ -105,8 +116,9 @@ class FolderBlobs:
             staged = new_staged_file(self)
             shutil.copyfile(source, staged)
             source.unlink()
-            self.put_file(staged, digest)
-        _sync_folder(target.parent)
+            self.put_file(staged, digest, durable=durable)
+        if durable:
+            _sync_folder(target.parent)
 
     def local_path(self, digest: str) -> Path:
         """The blob's own file."""
@@ -152,10 +164,10 @@ class RemoteBlobs:
             if not self._files.exists(self._key(digest)):
                 self._files.put_file(str(source), self._key(digest))
 
-    def put_file(self, source: Path, digest: str) -> None:
+    def put_file(self, source: Path, digest: str, *, durable: bool = True) -> None:
         """Upload `source`, then keep it as the cached copy."""
         self.prepare(source, digest)
-        self._cache.put_file(source, digest)
+        self._cache.put_file(source, digest, durable=durable)
 
     def local_path(self, digest: str) -> Path:
         """The cached copy, fetched and verified when it is missing."""

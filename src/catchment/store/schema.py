@@ -187,6 +187,8 @@ sites = Table(
     Column("left_at", Double),
     # The client certificate (PEM) that the site registered with; none: not mutually authenticated.
     Column("certificate", Text),
+    # Uid of the job whose simulated client this is: no other job sees it. null: a real site.
+    Column("simulates", String(32), index=True),
 )
 
 checkpoints = Table(

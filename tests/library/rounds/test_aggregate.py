@@ -91,7 +91,7 @@ def test_what_cannot_be_aggregated_leaves_nothing_behind(store: Any, monkeypatch
     with pytest.raises(BadTensors, match="no samples"):
         aggregate(store, weights, [])
 
-    def away(source: Path, digest: str) -> None:
+    def away(source: Path, digest: str, *, durable: bool = True) -> None:
         raise Unreachable("the storage does not answer")
 
     small = work(store, "c", 1, 1.0)
