@@ -69,6 +69,9 @@ class Site:
     def upload(self, order: WorkOrder, update: dict[str, np.ndarray]) -> Blob:
         path = self.folder / f"{order.work_id}.safetensors"
         write_tensors(path, update)
+        return self.upload_file(order, path)
+
+    def upload_file(self, order: WorkOrder, path: Path) -> Blob:
         digest, data = file_digest(path), path.read_bytes()
 
         async def pieces() -> AsyncIterator[bytes]:

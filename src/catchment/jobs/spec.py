@@ -346,9 +346,8 @@ def _check_quorum(job: Job) -> None:
 
 def _check_supported(job: Job) -> None:
     """Refuse what is well formed but arrives with a later version."""
-    for field in ("secure_algorithm", "compression"):
-        if getattr(job, field) is not None:
-            raise NotSupportedYet(field)
+    if job.secure_algorithm is not None:
+        raise NotSupportedYet("secure_algorithm")
     if job.strategy is not None and job.strategy.name in plan.LATER:
         raise NotSupportedYet("strategy.name", f"{job.strategy.name!r} arrives later")
     if job.register_ is not None:

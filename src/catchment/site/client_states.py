@@ -142,4 +142,3 @@ def _states(run: Path) -> list[Path]:
 
 def _work_of(path: Path) -> str:
     return path.name.partition("-")[2]
-
