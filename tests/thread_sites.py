@@ -82,6 +82,9 @@ class Site:
         write_tensors(path, update)
         if order.privacy is not None:
             path = privatise(path, order.privacy).rename(path)
+        return self.upload_file(order, path)
+
+    def upload_file(self, order: WorkOrder, path: Path) -> Blob:
         digest, data = file_digest(path), path.read_bytes()
 
         async def pieces() -> AsyncIterator[bytes]:

@@ -379,8 +379,6 @@ def _check_quorum(job: Job) -> None:
 
 def _check_supported(job: Job) -> None:
     """Refuse what is well formed but arrives with a later version."""
-    if job.compression is not None:
-        raise NotSupportedYet("compression")
     if job.secure_algorithm is not None and job.secure_algorithm.type == "SSA":
         raise NotSupportedYet("secure_algorithm", "type DP is")
     if job.strategy is not None and job.strategy.name in plan.LATER:

@@ -12,13 +12,13 @@ from numpy.typing import DTypeLike
 from sqlalchemy import Row
 
 from catchment import faults
-from catchment.errors import NotSupportedYet
+from catchment.compression import opened
 from catchment.jobs.spec import Compression
 from catchment.models.interfaces import Tensors
-from catchment.models.signature import Array
-from catchment.models.tensors import Signature, TensorFile
+from catchment.models.signature import Array, Signature
 from catchment.store import Store
 from catchment.strategies.sums import BATCH, ClientUpdate
+from catchment.wire.messages import Algorithm
 
 MAX_OPEN = 200
 """Files that are held open at a time: a process has a thousand by default, and other things to open."""
@@ -27,7 +27,7 @@ MAX_OPEN = 200
 def open_update(
     path: Path, compression: Compression | None, signature: Signature
 ) -> AbstractContextManager[Tensors]:
-    """An update's tensors as its site made them, whatever it was compressed with.
+    """An update's tensors as its site made them, whatever it was compressed with; decoded as it is read.
 
     Args:
         path: the file that arrived.
@@ -35,11 +35,10 @@ def open_update(
         signature: of the decoded update.
 
     Raises:
-        BadTensors: the file is damaged, or is not compressed as the job says.
+        BadTensors: the file is damaged, holds other tensors, or is not compressed as the job says.
     """
-    if compression is not None:
-        raise NotSupportedYet("compression")
-    return TensorFile.open(path)
+    chosen = Algorithm(name=compression.type, params=compression.params) if compression else None
+    return opened(path, chosen, signature)
 
 
 class Admitted:

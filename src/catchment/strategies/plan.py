@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from catchment.compression import codec_of
 from catchment.errors import InvalidField
 from catchment.findings import invalid_field
 from catchment.models.signature import Signature
@@ -169,7 +170,9 @@ def _clashes(job: Job, strategy: Strategy) -> Iterator[tuple[str, str]]:
     if secure == "SSA" and extended:
         yield "extenders.aggregate", "reads single updates, which secure_algorithm SSA hides"
     if job.compression is not None:
-        yield from _compression_clashes(strategy, secure, extended=extended)
+        codec_of(job.compression.type, job.compression.params)
+        kind = job.compression.type
+        yield from _compression_clashes(kind, strategy, secure, extended=extended)
     if extended and strategy.stateful_clients:
         yield (
             "extenders.aggregate",
@@ -179,7 +182,15 @@ def _clashes(job: Job, strategy: Strategy) -> Iterator[tuple[str, str]]:
         yield from _krum_clashes(job, strategy)
 
 
-def _compression_clashes(strategy: Strategy, secure: str, *, extended: bool) -> Iterator[tuple[str, str]]:
+def _compression_clashes(
+    kind: str, strategy: Strategy, secure: str, *, extended: bool
+) -> Iterator[tuple[str, str]]:
+    if kind == "topk" and isinstance(strategy, Median | TrimmedMean):
+        yield (
+            "compression.type",
+            f"'topk' sends few elements of an update, and the {strategy.name} of the others is zero; "
+            "use 'int8' or 'bf16'",
+        )
     if secure == "SSA":
         yield "compression", "cannot be used with secure_algorithm SSA: masked numbers cannot be compressed"
     if strategy.stateful_clients:

@@ -332,7 +332,6 @@ LATER: dict[str, list[Any]] = {
     "secure_algorithm": [
         {"type": "SSA", "mode": "DoubleMask", "use_same_mask": False},
     ],
-    "compression": [{"type": "topk", "params": {"ratio": 0.1}}],
     "register": [{"name": "digits", "version": "v1"}, {"name": "digits"}],
     "model_id": ["some-model"],
 }
@@ -359,6 +358,7 @@ def test_what_comes_later_is_refused_by_name_and_never_ignored(field: str, value
         ("loss", {"name": "feddc", "params": {"alpha": 0.1, "lr": 0.1, "epoch": 1, "batch_size": 8}}),
         ("loss", {"name": "feddc"}),
         ("strategy", {"name": "trimmed_mean", "params": {"trim": 0.3, "local": ["bn.*"]}}),
+        ("compression", {"type": "topk", "params": {"ratio": 0.1}}),
     ],
 )
 def test_algorithms_are_kept_as_they_were_sent(field: str, value: Any) -> None:

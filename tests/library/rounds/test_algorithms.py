@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import select as sql_select
 
+from catchment.compression import codec_of, encode, opened
 from catchment.errors import CatchmentError, InvalidField
 from catchment.exchange import transfer
 from catchment.jobs import lifecycle, log, purge, rows
@@ -16,7 +18,7 @@ from catchment.rounds import aggregation, collect, commit, journal, prepare, sel
 from catchment.rounds.claim import claim_job
 from catchment.store import Store
 from catchment.store.schema import checkpoints, rounds
-from catchment.wire.messages import WorkOrder
+from catchment.wire.messages import WorkOrder, WorkResult
 from tests.runs import begin, drive, one_round
 from tests.thread_sites import add_one, job
 
@@ -273,3 +275,69 @@ def test_feddc_says_in_the_jobs_log_that_the_drift_grows(store, make_site):
     warned = [line for line in log.read(store, uid, after=0).lines if line["level"] == "warning"]
     assert ["drift has grown for 10 rounds" in line["text"] for line in warned] == [True]
     assert warned[0]["round"] == 10
+
+
+BIG = {"w": np.zeros((40, 50), np.float32)}
+
+
+@pytest.fixture
+def big_model(store: Store, tmp_path: Path) -> str:
+    write_tensors(tmp_path / "big.safetensors", BIG)
+    store.files.write_file("default", "models/big.safetensors", tmp_path / "big.safetensors")
+    return "models/big.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("kind", "strategy"), [("bf16", "fedavg"), ("int8", "fedavg"), ("topk", "fedavg"), ("int8", "median")]
+)
+def test_compressed_updates_are_decoded_wherever_they_are_read(
+    store, make_site, tmp_path, big_model, kind, strategy
+):
+    sites: dict[str, Any] = {}
+    decoded: dict[str, np.ndarray] = {}
+
+    def compressing(name: str) -> Any:
+        def train(order: WorkOrder, weights: dict[str, np.ndarray]) -> Any:
+            random = np.random.default_rng(order.seed)
+            plain, sent = (tmp_path / f"{order.work_id}.{part}" for part in ("plain", "sent"))
+            signature = write_tensors(plain, {"w": random.normal(size=(40, 50)).astype(np.float32)})
+            assert order.compression is not None
+            codec = codec_of(order.compression.name, order.compression.params)
+            encode(plain, sent, codec, generator=random)
+            with opened(sent, order.compression, signature) as file:
+                decoded[name] = file.array("w").copy()
+            return WorkResult(
+                status="done", metrics={"sample_num": 1}, update=sites[name].upload_file(order, sent)
+            )
+
+        return train
+
+    hyper = {"max_round_num": 1, "client_num": 3, "threshold_client_num": 3}
+    body = job(
+        model_path=big_model,
+        compression={"type": kind},
+        strategy={"name": strategy},
+        hyper_parameters=hyper,
+    )
+    claim = begin(store, body)
+    for name in ("a", "b", "c"):
+        sites[name] = make_site(name, compressing(name))
+    drive(store, claim)
+    combine = np.mean if strategy == "fedavg" else np.median
+    wanted = combine(list(decoded.values()), axis=0)
+    np.testing.assert_allclose(final_weights(store)["w"], wanted, rtol=1e-5, atol=1e-7)
+    assert np.count_nonzero(wanted)
+
+
+def test_an_update_that_was_not_compressed_as_the_job_says_is_rejected(store, make_site, big_model):
+    def train(order: WorkOrder, weights: dict[str, np.ndarray]) -> Any:
+        return {"w": np.ones_like(weights["w"])}, {"sample_num": 1}
+
+    make_site("a", train)
+    make_site("b", train)
+    claim = begin(store, job(model_path=big_model, compression={"type": "bf16"}))
+    select.select_cohort(store, claim, 1)
+    select.publish_work(store, claim, 1)
+    found = collect.collect_updates(store, claim, 1)
+    assert not found.enough
+    assert "rejected (the update does not fit the model: wrong dtype: w F32 instead of BF16" in found.reason

@@ -72,6 +72,7 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
     ("secure_algorithm.type", {**DP, **FEDDC}, "noise would never fade"),
     ("compression", {**SSA, **TOPK}, "masked numbers cannot be compressed"),
     ("compression", {**SCAFFOLD, **TOPK}, "the same control variates"),
+    ("compression.type", {**TOPK, **named("median")}, "use 'int8' or 'bf16'"),
     ("compression", {**AGGREGATE, **TOPK}, "reads updates as they were sent"),
     ("extenders.aggregate", {**SSA, **AGGREGATE}, "hides"),
     ("extenders.aggregate", {**SCAFFOLD, **AGGREGATE}, "keep a common state"),
@@ -93,7 +94,8 @@ TOGETHER: list[dict[str, Any]] = [
     {**SSA, **SCAFFOLD},
     {**SSA, **FEDDC},
     {**DP, **named("fedadam")},
-    {**TOPK, **named("median")},
+    {**TOPK, **named("norm_clipping")},
+    {"compression": {"type": "int8"}, **named("median")},
     {**AGGREGATE, **named("fedavgm")},
     {**FIVE, **named("krum", malicious=1)},
 ]
@@ -118,6 +120,12 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("strategy.params.weighting", named("fedavg", weighting="sample"), "'samples' or 'uniform'"),
     ("strategy.params.shared", named("fedavg", shared="*"), "valid list"),
     ("strategy.params.local.0", named("fedavg", local=[1]), "valid string"),
+    ("compression.type", {"compression": {"type": "zip"}}, "bf16, int8, topk"),
+    (
+        "compression.params.ratio",
+        {"compression": {"type": "topk", "params": {"ratio": 2}}},
+        "less than or equal",
+    ),
     ("strategy.params.nu", named("geometric_median", nu=0), "greater than 0"),
 ]
 
