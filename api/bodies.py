@@ -34,12 +34,12 @@ async def job_body(request: Request) -> object:
     return await run_in_threadpool(parse, await _read(request, JOB_BYTES), strict_text=True)
 
 
-def message(model: type[M]) -> Callable[[Request], Awaitable[M]]:
-    """A dependency that gives the request's body as this message of the exchange."""
+def message(model: type[M], *, empty: bytes = b"") -> Callable[[Request], Awaitable[M]]:
+    """A dependency that gives the request's body as this message of the exchange; none is `empty`."""
 
     async def parsed(request: Request) -> M:
         _check_content_type(request)
-        body = await run_in_threadpool(parse, await _read(request, MESSAGE_BYTES))
+        body = await run_in_threadpool(parse, await _read(request, MESSAGE_BYTES) or empty)
         try:
             return model.model_validate(body)
         except ValidationError as error:

@@ -8,9 +8,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from catchment.jobs import spec
 from catchment.jobs.states import JobState, RoundState, WorkState
-from catchment.wire.messages import Isolation, PollRequest, Registration, Runtime, SiteResources, WorkResult
+from catchment.wire.messages import (
+    Isolation,
+    Leave,
+    PollRequest,
+    Registration,
+    Runtime,
+    SiteResources,
+    WorkResult,
+)
 
-MESSAGES: tuple[type[BaseModel], ...] = (Registration, PollRequest, WorkResult)
+MESSAGES: tuple[type[BaseModel], ...] = (Registration, PollRequest, Leave, WorkResult)
 """Bodies of the exchange's requests."""
 
 

@@ -17,6 +17,7 @@ from catchment.errors import CatchmentError
 from catchment.exchange import results, sites, transfer
 from catchment.store import Store
 from catchment.wire.messages import (
+    Leave,
     Message,
     PollAnswer,
     PollRequest,
@@ -58,10 +59,10 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {code: PROBLEMS[code] for code in codes}
 
 
-def takes(model: type[Message]) -> dict[str, Any]:
+def takes(model: type[Message], *, required: bool = True) -> dict[str, Any]:
     """The OpenAPI words for a body that `bodies.message` reads."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 
 
 def said(answer: Message) -> Response:
@@ -98,11 +99,15 @@ async def poll_site(
     return said(answer or PollAnswer())
 
 
-@router.post(ONE + "/leave", status_code=204)
-@face("exchange")
-def leave_site(store: StoreDep, site: str) -> Response:
-    """Say goodbye: open work of the site is lost at once."""
-    sites.leave(store, site)
+@router.post(
+    ONE + "/leave", status_code=204, openapi_extra=takes(Leave, required=False), responses=problems(410)
+)
+@face("poll")
+def leave_site(
+    store: StoreDep, site: str, body: Annotated[Leave, Depends(message(Leave, empty=b"{}"))]
+) -> Response:
+    """Say goodbye: open work of the site is lost at once, unless a newer agent has registered since."""
+    sites.leave(store, site, body.session)
     return Response(status_code=204)
 
 

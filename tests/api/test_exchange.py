@@ -78,6 +78,15 @@ def test_a_poll_is_held_open_until_there_is_work(api: InProcess) -> None:
     assert 0.2 < time.monotonic() - began < 10
 
 
+def test_a_goodbye_ends_its_own_session_only(api: InProcess) -> None:
+    api("POST", f"{SITE}/register", json=REGISTRATION)
+    problem(api("POST", f"{SITE}/leave", json={"session": "an-older-one"}), 410)
+    assert api("POST", f"{SITE}/poll", json=POLL).status_code == 200
+    problem(api("POST", f"{SITE}/leave", json={"sesion": POLL["session"]}), 400)
+    assert api("POST", f"{SITE}/leave", json={"session": POLL["session"]}).status_code == 204
+    problem(api("POST", f"{SITE}/poll", json=POLL), 410)
+
+
 def test_a_site_that_is_not_registered_hears_410(api: InProcess, weights: str) -> None:
     problem(api("POST", "/exchange/v1/sites/site-2/poll", json=POLL), 410)
     problem(api("POST", f"{SITE}/poll", json={**POLL, "session": "another-one"}), 410)

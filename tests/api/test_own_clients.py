@@ -11,7 +11,7 @@ import pytest
 from catchment.client import Client
 from catchment.errors import NotFound, OffsetMismatch, Refused
 from catchment.settings import Settings
-from catchment.site.exchange import Exchange
+from catchment.site.exchange import Exchange, NotRegisteredError
 from catchment.site.http import Endpoint
 from catchment.store import open_store
 from catchment.wire.messages import Blob, PollRequest, Registration, WorkResult
@@ -75,4 +75,9 @@ def test_the_sites_half_of_the_exchange_and_the_api_agree(url: str, home: Path) 
         assert mismatch.value.offset == 70_000
         assert exchange.put_chunk("w1", "update", update, UPDATE[70_000:], 70_000) == len(UPDATE)
         assert exchange.send_result("w1", WorkResult(status="done", update=update)).accepted
-        exchange.leave(10)
+        with pytest.raises(NotRegisteredError, match="another session"):
+            exchange.leave("an-older-session", 10)
+        assert not exchange.poll(request.model_copy(update={"wait_s": 0.0})).work
+        exchange.leave(request.session, 10)
+        with pytest.raises(NotRegisteredError):
+            exchange.poll(request)

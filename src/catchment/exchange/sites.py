@@ -88,10 +88,22 @@ def _offer_again(tx: Transaction, site: str) -> None:
     tx.notify(site_topic(site))
 
 
-def leave(store: Store, site: str) -> None:
-    """A site says that it goes: its open work is lost at once instead of after the lease."""
+def leave(store: Store, site: str, session: str | None = None) -> None:
+    """A site says that it goes: its open work is lost at once instead of after the lease.
+
+    Args:
+        store: the store.
+        site: its name.
+        session: which of its agents goes; None from agents that do not tell: whichever runs.
+
+    Raises:
+        NotFound: another agent has registered under the site's name since; that one and its work stay.
+    """
 
     def step(tx: Transaction) -> None:
+        mine = select(sites.c.session).where(sites.c.name == site).with_for_update()
+        if session is not None and tx.execute(mine).scalar() != storable(session):
+            raise NotFound(f"site {site!r} has another session by now, or none; that one goes on")
         tx.execute(update(sites).where(sites.c.name == site).values(left_at=tx.now))
         lose_works(tx, [site], "the site's agent was shut down")
         tx.notify(SITES_TOPIC)

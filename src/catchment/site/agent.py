@@ -140,7 +140,7 @@ class Agent:
             return
         try:
             with self._open_exchange() as exchange:
-                exchange.leave(_LEAVE_S)
+                exchange.leave(self._session, _LEAVE_S)
         except CatchmentError as error:
             logger.info("goodbye was not heard why=%r", str(error))
 

@@ -24,6 +24,7 @@ from catchment.errors import (
 from catchment.site.http import CHUNK, Body, Connection, Endpoint
 from catchment.wire.messages import (
     Blob,
+    Leave,
     PollAnswer,
     PollRequest,
     Registered,
@@ -72,9 +73,13 @@ class Exchange:
         """Show a sign of life; wait for work and cancellations up to `request.wait_s`."""
         return self._post("/poll", request, PollAnswer, _ANSWER_S + request.wait_s)
 
-    def leave(self, timeout_s: float) -> None:
-        """Say goodbye."""
-        self._answer("POST", "/leave", timeout_s=timeout_s)
+    def leave(self, session: str, timeout_s: float) -> None:
+        """Say goodbye for a session; NotRegisteredError when the site has a newer one."""
+        body = Leave(session=session).model_dump_json().encode()
+        response = self._send("POST", "/leave", body, {"Content-Type": "application/json"}, timeout_s)
+        if response.status >= 300:
+            self._refuse(response)
+        self._read(response)
 
     def read_blob(self, blob: Blob, offset: int) -> Iterator[memoryview]:
         """A blob's bytes from `offset` on, in pieces that are valid until the next one is taken.

@@ -32,6 +32,9 @@ class Work:
         self.folder = folder
         self.order = order
         self.received_at = received_at
+        # The clock is asked once: should it jump while the script runs, the deadline stays where it is.
+        left_s = min(received_at + order.timeout_s - time.time(), order.timeout_s)
+        self._ends = time.monotonic() + left_s
         self.log: Path | None = None
         self.cancelled = threading.Event()
         self._grace_s = 3.0
@@ -75,7 +78,7 @@ class Work:
 
     def remaining_s(self) -> float:
         """Seconds until the round's deadline."""
-        return self.received_at + self.order.timeout_s - time.time()
+        return self._ends - time.monotonic()
 
     def clear(self) -> None:
         """Remove what an earlier, interrupted run of this work left behind."""

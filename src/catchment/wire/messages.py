@@ -5,7 +5,7 @@ All paths lie under `/exchange/v1`. A site only ever dials out:
 ```text
 POST   /sites/{site}/register                 Registration  -> Registered
 POST   /sites/{site}/poll                     PollRequest   -> PollAnswer   held open up to wait_s
-POST   /sites/{site}/leave                    (empty)       -> 204
+POST   /sites/{site}/leave                    Leave         -> 204       410 when another session runs
 GET    /sites/{site}/blobs/{digest}           bytes; Range is honoured, ETag is the digest
 HEAD   /sites/{site}/work/{id}/update         Upload-Offset: bytes stored so far
 PUT    /sites/{site}/work/{id}/update         a chunk; Content-Range: bytes a-b/total,
@@ -121,6 +121,14 @@ class PollRequest(Message):
     holding: tuple[str, ...] = ()
     """Ids of all works that the site knows and has not delivered, waiting, running or in its outbox."""
     wait_s: Annotated[float, Field(ge=0, le=60)] = 10.0
+
+
+class Leave(Message):
+    """A goodbye. Agents of earlier versions send an empty body, which ends whatever session there is."""
+
+    session: Annotated[
+        str | None, Field(description="The registration that ends; a newer one and its work go on.")
+    ] = None
 
 
 class Blob(Message):

@@ -118,6 +118,19 @@ def test_leaving_gives_up_the_open_work_and_ends_the_session(store: Store) -> No
     sites.leave(store, "never seen")
 
 
+@BOTH
+def test_an_agent_that_leaves_late_costs_its_successor_nothing(store: Store) -> None:
+    sites.register(store, "a", registration(session="the-newer-one"))
+    open_work = offer(store, "a")
+    with pytest.raises(NotFound, match="another session by now"):
+        sites.leave(store, "a", "session-1")
+    assert listed(store)["online"]
+    assert work(store, open_work).state == "offered"
+    sites.leave(store, "a", "the-newer-one")
+    assert not listed(store)["online"]
+    assert work(store, open_work).state == "lost"
+
+
 def test_who_is_not_registered_hears_that(store: Store) -> None:
     for name, session in (("unknown", "session-1"), ("a", "another-session")):
         with pytest.raises(NotFound, match="register again"):

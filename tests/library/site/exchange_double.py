@@ -16,6 +16,7 @@ from catchment.wire.messages import (
     PROTOCOL,
     Blob,
     Cancel,
+    Leave,
     PollAnswer,
     PollRequest,
     Registered,
@@ -218,6 +219,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if path == ["leave"]:
             with exchange.changed:
+                assert Leave.model_validate_json(body).session in exchange.sessions
                 exchange.left += 1
                 exchange.changed.notify_all()
             self.answer(204)
