@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from catchment.errors import CatchmentError
+from catchment.errors import CatchmentError, Unreachable
 from catchment.exchange import results, sites, transfer
 from catchment.models.tensors import file_digest, read_tensors, write_tensors
 from catchment.store import Store
@@ -47,7 +47,12 @@ class Site:
     def _run(self) -> None:
         while not self.over.is_set():
             request = PollRequest(session=self.registration.session, free=4, wait_s=0.3)
-            for order in asyncio.run(sites.poll(self.store, self.name, request)).work:
+            try:
+                orders = asyncio.run(sites.poll(self.store, self.name, request)).work
+            except Unreachable:  # a real agent tries on as well
+                self.over.wait(0.2)
+                continue
+            for order in orders:
                 self.seen.append(order)
                 self.deliver(order)
 

@@ -13,6 +13,16 @@ from catchment.store.blobs import Blobs, FolderBlobs, RemoteBlobs
 from catchment.store.database import Database
 from catchment.store.files import FolderFiles, NamespaceFiles, RemoteFiles
 
+S3_PATIENCE: dict[str, Any] = {
+    "connect_timeout": 5,
+    "read_timeout": 30,
+    "retries": {"mode": "standard", "total_max_attempts": 5},
+}
+"""botocore's words: what an S3 server may take to say something, and how often a request is sent when it
+answers 5xx, "slow down" or not at all; with back-off and jitter in between, 20 s at most."""
+S3_ROUNDS = 2
+"""s3fs repeats what botocore gave up. Its own five rounds would make 25 requests, 12 minutes for one read."""
+
 
 class Store:
     """One process's access to the store.
@@ -80,9 +90,14 @@ def _filesystem(scheme: str, settings: Settings) -> Any:
 
     # A listing that is remembered would hide what other processes have written since.
     options: dict[str, Any] = {"use_listings_cache": False}
-    if scheme == "s3" and settings.s3_endpoint_url:
-        options["client_kwargs"] = {"endpoint_url": settings.s3_endpoint_url}
+    if scheme == "s3":
+        options["config_kwargs"] = S3_PATIENCE
+        if settings.s3_endpoint_url:
+            options["client_kwargs"] = {"endpoint_url": settings.s3_endpoint_url}
     try:
-        return fsspec.filesystem(scheme, **options)
+        filesystem = fsspec.filesystem(scheme, **options)
     except (ImportError, ValueError) as error:
         raise SetupError(f"storage_url: {scheme}:// is not available here: {error}") from error
+    if scheme == "s3":
+        filesystem.retries = S3_ROUNDS
+    return filesystem

@@ -22,6 +22,16 @@ from catchment.store.signals import PostgresSource, Signals, SqliteSource
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 TRIES = 8
+LOCK_WAIT_S = 10.0
+"""A transaction waits so long for a lock that another holds before it is repeated."""
+CONNECTION = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "30000",
+}
+"""libpq's words for: a server that vanishes without a word is noticed within half a minute."""
 MIGRATION_LOCK = 0x63617463
 """Key of the advisory lock that lets one process at a time migrate a PostgreSQL database."""
 
@@ -192,8 +202,10 @@ def _engine(url: str) -> Engine:
             "database_url is no SQLAlchemy URL such as postgresql://user@host/catchment"
         ) from None
     if parsed.get_backend_name() == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
-        return create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24, pool_pre_ping=True)
+        parsed = parsed.set(drivername="postgresql+psycopg", query={**CONNECTION, **parsed.query})
+        engine = create_engine(parsed, poolclass=QueuePool, pool_size=8, max_overflow=24, pool_pre_ping=True)
+        event.listen(engine, "connect", _configure_postgres)
+        return engine
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         raise SetupError("database_url must be postgresql://... or sqlite:///FILE")
     try:
@@ -206,10 +218,16 @@ def _engine(url: str) -> Engine:
     return engine
 
 
+def _configure_postgres(connection: Any, _record: Any) -> None:
+    connection.execute(f"SET lock_timeout = {round(1000 * LOCK_WAIT_S)}")
+    connection.commit()
+
+
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
     # The time-out first: also the change to WAL waits for its turn.
-    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    busy = f"busy_timeout={round(1000 * LOCK_WAIT_S)}"
+    for pragma in (busy, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}").close()
 
 
@@ -220,8 +238,9 @@ def _begin_sqlite(connection: Connection) -> None:
 def _may_pass(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     if state is not None:
-        # connection lost, insufficient resources, operator intervention, serialisation failure, deadlock
-        return str(state)[:2] in {"08", "53", "57", "40"}
+        # connection lost, insufficient resources, operator intervention, serialisation failure or deadlock;
+        # and a lock that was not given in time
+        return str(state)[:2] in {"08", "53", "57", "40"} or state == "55P03"
     if isinstance(error.orig, sqlite3.Error):
         return "locked" in str(error.orig) or "busy" in str(error.orig)
     return isinstance(error, OperationalError) or error.connection_invalidated
