@@ -19,6 +19,7 @@ from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
 from catchment.rounds.extended_aggregation import aggregate_extended
+from catchment.rounds.overflow import aggregate_finite
 from catchment.rounds.select import choose, open_round
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
@@ -61,7 +62,18 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     if attempt.collected_at is None or len(admitted) < job.hyper_parameters.threshold_client_num:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} is not ready to be committed")
     own = aggregate_extended(store, claim, number, attempt.weights, admitted)
-    digest = own.weights or aggregate(store, strategy_of(job), attempt.weights, admitted)
+    if own.weights is not None:
+        digest = own.weights
+    else:
+        threshold, strategy = job.hyper_parameters.threshold_client_num, strategy_of(job)
+        digest, admitted = aggregate_finite(
+            store,
+            claim,
+            number,
+            threshold,
+            admitted,
+            lambda updates: aggregate(store, strategy, attempt.weights, updates),
+        )
     values = {"aggregated": own.aggregated, "rule": own.told(attempt.rule)}
     faults.reach("before_commit")
     digest = store.db.write(lambda tx: _commit(store, tx, claim, number, digest, admitted, values))
