@@ -14,6 +14,7 @@ from catchment.jobs import log, rows
 from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState
 from catchment.rounds import journal
+from catchment.rounds.buffered import busy_sites
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import (
     Candidate,
@@ -85,8 +86,9 @@ def choose(
     job = rows.spec_of(row)
     sites = invited(job, journal.candidates(store, tx))
     reasons = {site.name: misfit(job, site, row.trusted_roots) for site in sites}
-    fitting = [site for site in sites if not reasons[site.name]]
-    needed = sites_needed(job, number, begun=bool(failed))
+    busy = busy_sites(tx, claim, job)
+    fitting = [site for site in sites if not reasons[site.name] and site.name not in busy]
+    needed = sites_needed(job, number, begun=bool(failed)) - len(busy)
     if len(fitting) < needed:
         return None, _missing(number, needed, fitting, reasons, unknown_labels(job, sites))
     before = failed[-1] if failed else None
@@ -99,6 +101,7 @@ def choose(
             attempt=len(failed),
             trained=journal.times_trained(tx, claim),
             failed_before=_failed_sites(tx, claim, before),
+            busy=len(busy),
         ),
         "",
     )
