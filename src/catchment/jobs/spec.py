@@ -381,8 +381,6 @@ def _check_supported(job: Job) -> None:
     """Refuse what is well formed but arrives with a later version."""
     if job.secure_algorithm is not None and job.secure_algorithm.type == "SSA":
         raise NotSupportedYet("secure_algorithm", "type DP is")
-    if job.strategy is not None and job.strategy.name in plan.LATER:
-        raise NotSupportedYet("strategy.name", f"{job.strategy.name!r} arrives later")
     if job.register_ is not None:
         raise NotSupportedYet("register")
     if job.model_source[0] == "model_id":

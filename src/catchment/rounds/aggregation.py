@@ -14,7 +14,7 @@ from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
 from catchment.rounds import journal, privacy
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import invited, misfit
-from catchment.rounds.orders import newest_admitted
+from catchment.rounds.orders import newest_counted
 from catchment.rounds.updates import Admitted
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
@@ -69,11 +69,17 @@ def context_of(
     # A site that is away for a while is still one of those that the job may use.
     registered = [replace(site, online=True) for site in journal.candidates(store, tx, row.uid)]
     population = [site for site in invited(job, registered) if not misfit(job, site, row.trusted_roots)]
-    before = newest_admitted(tx, claim.uid, claim.run, attempt.number)
+    before = newest_counted(tx, claim.uid, claim.run, attempt.number)
     samples = {site: work.num_samples for site, work in before.items()}
     samples |= {work.site: work.num_samples for work in admitted}
     sites = len(job.client_labels) or len(population)
-    return Context(attempt.number, job.hyper_parameters.learning_rate, sites, samples)
+    return Context(
+        round_number=attempt.number,
+        learning_rate=job.hyper_parameters.learning_rate,
+        population=sites,
+        samples=samples,
+        staleness={work.site: attempt.number - work.round for work in admitted},
+    )
 
 
 def aggregate(

@@ -12,6 +12,7 @@ import numpy as np
 
 from catchment.jobs.spec import Job
 from catchment.privacy.plan import Selection
+from catchment.strategies.plan import buffer_size
 from catchment.wire.messages import Registration
 
 
@@ -101,6 +102,7 @@ def sample_cohort(
     attempt: int,
     trained: Mapping[str, int],
     failed_before: frozenset[str] = frozenset(),
+    busy: int = 0,
 ) -> list[str]:
     """The names of the sites of a round, sorted; the same for the same arguments.
 
@@ -112,6 +114,7 @@ def sample_cohort(
         attempt: number of the attempt at it, from 0.
         trained: how often each site has taken part, for `untrained_first`.
         failed_before: sites that failed the attempt before; they are taken only when there are no others.
+        busy: how many other sites still work for the job, of an earlier round.
     """
     order = list(range(len(fitting)))
     if job.random_client:
@@ -123,7 +126,7 @@ def sample_cohort(
             trained.get(site.name, 0) if job.untrained_first else 0,
         ),
     )
-    return sorted(site.name for site in ranked[: cohort_size(job)])
+    return sorted(site.name for site in ranked[: max(0, cohort_size(job) - busy)])
 
 
 def selection_of(job: Job, chosen: int, fitting: int, *, again: bool = False) -> Selection:
@@ -156,6 +159,8 @@ def site_seed(seed: int, round_number: int, site: str) -> int:
 def rule_of(job: Job, selected: int) -> str:
     """How the round will close, in words for its report."""
     threshold, wanted = job.hyper_parameters.threshold_client_num, job.hyper_parameters.client_num
+    if size := buffer_size(job):
+        return f"closes when {size} updates have arrived, of whichever round; sites that are not done go on"
     if selected > wanted:
         return (
             f"closes when {wanted} of {selected} sites have delivered, "

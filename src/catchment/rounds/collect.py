@@ -17,10 +17,12 @@ from catchment.jobs.spec import HyperParameters
 from catchment.jobs.states import AT_SITE, PENDING, RoundState, WorkState
 from catchment.rounds import journal
 from catchment.rounds.admission import Expected, admit_files, admit_update, expected_of, num_samples_of
+from catchment.rounds.buffered import expire, round_works
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
 from catchment.store.clock import Countdown
 from catchment.store.database import Transaction
+from catchment.strategies.plan import buffer_size
 
 ADMITTED_AT_A_TIME = 64
 """Verdicts that one transaction writes down; a thousand clients' are not worth a thousand commits."""
@@ -69,7 +71,8 @@ def _attempt(store: Store, tx: Transaction, claim: Claim, number: int) -> Row[An
     attempt = journal.latest_attempt(tx, claim, number)
     if attempt is None or attempt.state in (RoundState.SELECTED, RoundState.ABANDONED):
         raise RoundFailed(f"round {number} of job {claim.job_id!r} has no published work")
-    lose_gone_sites(store, tx, journal.works_of(tx, claim, number, attempt.attempt, "train"))
+    job = rows.spec_of(rows.by_uid(tx, claim.uid))
+    lose_gone_sites(store, tx, round_works(tx, claim, job, number, attempt.attempt))
     return attempt
 
 
@@ -98,9 +101,7 @@ def admit_delivered(
     """Decide on each delivered work. Reading an update takes time, so no transaction is open meanwhile."""
     delivered = store.db.read(
         lambda tx: [
-            work
-            for work in journal.works_of(tx, claim, number, attempt, kind)
-            if work.state == WorkState.DELIVERED
+            work for work in _of_kind(tx, claim, number, attempt, kind) if work.state == WorkState.DELIVERED
         ]
     )
     for start in range(0, len(delivered), ADMITTED_AT_A_TIME):
@@ -143,6 +144,12 @@ def _write_down(tx: Transaction, claim: Claim, verdicts: list[_Verdict]) -> None
     log.write(tx, claim.uid, *lines)
 
 
+def _of_kind(tx: Transaction, claim: Claim, number: int, attempt: int, kind: str) -> list[Row[Any]]:
+    if kind != "train":
+        return journal.works_of(tx, claim, number, attempt, kind)
+    return round_works(tx, claim, rows.spec_of(rows.by_uid(tx, claim.uid)), number, attempt)
+
+
 def _close_if_due(
     store: Store, claim: Claim, number: int, countdown: Countdown, tx: Transaction
 ) -> tuple[Collected | None, float]:
@@ -151,19 +158,26 @@ def _close_if_due(
     attempt = journal.latest_attempt(tx, claim, number)
     if attempt is None:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} is gone")
-    found = journal.works_of(tx, claim, number, attempt.attempt, "train")
-    hyper = rows.spec_of(row).hyper_parameters
+    job = rows.spec_of(row)
+    hyper, size = job.hyper_parameters, buffer_size(job)
+    if size is not None:
+        expire(tx, claim)
+    found = round_works(tx, claim, job, number, attempt.attempt)
     admitted = sum(work.state == WorkState.ADMITTED for work in found)
     pending = [work for work in found if work.state in PENDING]
     left_s = tx.counted_down(countdown, attempt.deadline)
     over = left_s <= 0
-    if not is_closed(hyper, len(found), admitted, len(pending), over=over):
-        wait_s = min(left_s, lose_gone_sites(store, tx, found))
+    if not is_closed(hyper, len(found), admitted, len(pending), over=over, size=size):
+        next_s = min(work.deadline for work in pending) - tx.now if size is not None else left_s
+        wait_s = min(left_s, max(0.0, next_s), lose_gone_sites(store, tx, found))
         _tell_of_silence(store, tx, claim, row, number)
         return None, 0.0 if any(work.state == WorkState.DELIVERED for work in pending) else wait_s
     late = (
         f"no result within round_timeout, {hyper.round_timeout} s" if over else "the round closed without it"
     )
+    if size is not None and not over:
+        # They go on, for a later round.
+        found, pending = [work for work in found if work not in pending], []
     journal.take_back(tx, pending, late)
     enough = admitted >= hyper.threshold_client_num
     values: dict[str, Any] = {"collected_at": tx.now}
@@ -196,9 +210,13 @@ def _tell_of_silence(store: Store, tx: Transaction, claim: Claim, row: Row[Any],
         log.write(tx, claim.uid, log.Line(reason, "warning", run=claim.run, round=number))
 
 
-def is_closed(hyper: HyperParameters, selected: int, admitted: int, pending: int, *, over: bool) -> bool:
-    """Whether a round has what it needs, or cannot get it any more."""
+def is_closed(
+    hyper: HyperParameters, selected: int, admitted: int, pending: int, *, over: bool, size: int | None = None
+) -> bool:
+    """Whether a round has what it needs, or cannot get it any more; `size` is that of FedBuff's buffer."""
     surplus_not_needed = selected > hyper.client_num and admitted >= hyper.client_num
+    if size is not None:
+        surplus_not_needed = admitted >= size
     out_of_reach = admitted + pending < hyper.threshold_client_num
     return pending == 0 or over or surplus_not_needed or out_of_reach
 
@@ -210,6 +228,7 @@ def _told(work: Row[Any], pending: list[Row[Any]], late: str) -> str:
 
 
 def _collected(tx: Transaction, claim: Claim, attempt: Row[Any]) -> Collected:
-    found = journal.works_of(tx, claim, attempt.number, attempt.attempt, "train")
+    job = rows.spec_of(rows.by_uid(tx, claim.uid))
+    found = round_works(tx, claim, job, attempt.number, attempt.attempt)
     admitted = sum(work.state == WorkState.ADMITTED for work in found)
     return Collected(attempt.attempt, admitted, attempt.state != RoundState.FAILED, attempt.reason)

@@ -18,6 +18,7 @@ from catchment.jobs.states import RoundState, WorkState
 from catchment.rounds import broadcasting, journal
 from catchment.rounds.admission import shown_means
 from catchment.rounds.aggregation import Aggregated, aggregate_round
+from catchment.rounds.buffered import end_stale, round_works, uncounted
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
@@ -27,7 +28,7 @@ from catchment.rounds.select import choose, open_round, selection_record
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import rounds, works
-from catchment.strategies.plan import strategy_name
+from catchment.strategies.plan import buffer_size, strategy_name
 
 
 def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
@@ -57,7 +58,7 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     admitted = store.db.read(
         lambda tx: [
             work
-            for work in journal.works_of(tx, claim, number, attempt.attempt, "train")
+            for work in round_works(tx, claim, job, number, attempt.attempt)
             if work.state == WorkState.ADMITTED
         ]
     )
@@ -123,13 +124,18 @@ def _commit(
         training_metrics=means,
         **values,
     )
+    count = works.update().where(works.c.id.in_([work.id for work in admitted]))
+    tx.execute(count.values(counted_in=number))
+    end_stale(tx, claim, job, number)
     told = f"committed, {len(admitted)} updates: {log.numbers(means)}"
     warnings = [log.Line(words, "warning", run=claim.run, round=number) for words in made.warnings]
     log.write(tx, claim.uid, log.Line(told, run=claim.run, round=number), *warnings)
     progress = min(99, 100 * number // hyper.max_round_num)
     rows.change(tx, claim.uid, progress=progress, reason="", resumes=0)
     if evaluation_due(hyper, number) and sent_ahead:
-        publish_evaluation(store, tx, row, attempt, made.weights, attempt.cohort)
+        # A buffered round may have selected nobody.
+        invited = attempt.cohort or [work.site for work in admitted]
+        publish_evaluation(store, tx, row, attempt, made.weights, invited)
     faults.reach("mid_commit")
     if number < hyper.max_round_num:
         _begin_next(store, tx, claim, row, number + 1, made, publish=sent_ahead)
@@ -177,14 +183,21 @@ def sweep(store: Store, claim: Claim, number: int) -> None:
     """
     run = (rounds.c.job_uid == claim.uid) & (rounds.c.run == claim.run)
 
+    row = store.db.read(lambda tx: rows.by_uid(tx, claim.uid))
+    buffered = buffer_size(rows.spec_of(row)) is not None
+
     def step(tx: Transaction) -> set[str]:
         mine = (works.c.job_uid == claim.uid) & (works.c.run == claim.run) & (works.c.round <= number)
+        left = [work for work in uncounted(tx, claim) if work.round <= number] if buffered else []
+        mine &= works.c.id.not_in([work.id for work in left])
         found = broadcasting.forget(tx, claim, number)
         for column in (works.c.update, works.c.files):
             given = mine & column.is_not(None)
             found |= set(tx.execute(select(column).where(given)).scalars())
             tx.execute(works.update().where(given).values({column: None}))
+        # Sites that a buffered round has left at work may still have to fetch what theirs began with.
         before = run & (rounds.c.number < number) & (rounds.c.weights != "")
+        before &= rounds.c.number.not_in({work.round for work in left})
         for weights, state in tx.execute(select(rounds.c.weights, rounds.c.state_before).where(before)):
             found |= {weights, state} - {None}
         tx.execute(rounds.update().where(before).values(weights="", state_before=None))

@@ -19,7 +19,7 @@ from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import Candidate, site_seed
-from catchment.rounds.orders import algorithms, newest_admitted
+from catchment.rounds.orders import algorithms, newest_counted
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import prepared_files, rounds, sites, works
@@ -162,7 +162,7 @@ def publish_works(
         **_prepared(tx, job_row, job, number, attempt, kind),
     }
     values = []
-    kept = newest_admitted(tx, job_row.uid, job_row.run) if keeps_client_state(job) else {}
+    kept = newest_counted(tx, job_row.uid, job_row.run) if keeps_client_state(job) else {}
     for site in cohort:
         before = kept[site].id if site in kept else None
         order = {**shared, "seed": site_seed(job.seed or 0, number, site), "client_state": before}

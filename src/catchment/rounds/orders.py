@@ -7,53 +7,31 @@ from typing import Any
 from sqlalchemy import func, select
 
 from catchment.jobs.spec import Job
-from catchment.jobs.states import RoundState, WorkState
 from catchment.store.database import Transaction
-from catchment.store.schema import rounds, works
+from catchment.store.schema import works
 from catchment.strategies.plan import strategy_of
 
 
-def work_of_round() -> Any:
-    """The condition that joins works with the attempts that they belong to."""
-    return (
-        (works.c.job_uid == rounds.c.job_uid)
-        & (works.c.run == rounds.c.run)
-        & (works.c.round == rounds.c.number)
-        & (works.c.attempt == rounds.c.attempt)
-    )
-
-
-def newest_admitted(tx: Transaction, uid: str, run: int, before: int | None = None) -> dict[str, Any]:
-    """Each site's newest training that was part of a committed round of the run: site -> id, num_samples.
+def newest_counted(tx: Transaction, uid: str, run: int, before: int | None = None) -> dict[str, Any]:
+    """Each site's newest training that a commit of the run has taken: site -> row of id, num_samples.
 
     Args:
         tx: the transaction.
         uid: of the job.
         run: of the job.
-        before: only rounds before this one; None: all.
+        before: only what commits before this round have taken; None: all.
     """
-    taken = (
-        (works.c.job_uid == uid)
-        & (works.c.run == run)
-        & (works.c.kind == "train")
-        & (works.c.state == WorkState.ADMITTED)
-        & (rounds.c.state == RoundState.COMMITTED)
-    )
+    taken = (works.c.job_uid == uid) & (works.c.run == run) & works.c.counted_in.is_not(None)
     if before is not None:
-        taken &= works.c.round < before
+        taken &= works.c.counted_in < before
     newest = (
-        select(works.c.site, func.max(works.c.round).label("round"))
-        .join(rounds, work_of_round())
+        select(works.c.site, func.max(works.c.counted_in).label("counted_in"))
         .where(taken)
         .group_by(works.c.site)
         .subquery()
     )
-    found = tx.execute(
-        select(works.c.site, works.c.id, works.c.num_samples)
-        .join(newest, (works.c.site == newest.c.site) & (works.c.round == newest.c.round))
-        .join(rounds, work_of_round())
-        .where(taken)
-    )
+    same = (works.c.site == newest.c.site) & (works.c.counted_in == newest.c.counted_in)
+    found = tx.execute(select(works.c.site, works.c.id, works.c.num_samples).join(newest, same).where(taken))
     return {row.site: row for row in found}
 
 

@@ -20,6 +20,7 @@ from catchment.jobs.spent import over_budget
 from catchment.jobs.states import RoundState
 from catchment.privacy.plan import Selection
 from catchment.rounds import journal
+from catchment.rounds.buffered import busy_sites
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import (
     Candidate,
@@ -133,8 +134,9 @@ def choose(
     job = rows.spec_of(row)
     sites = invited(job, journal.candidates(store, tx, row.uid))
     reasons = {site.name: misfit(job, site, row.trusted_roots) for site in sites}
-    fitting = [site for site in sites if not reasons[site.name]]
-    needed = sites_needed(job, number, begun=bool(failed))
+    busy = busy_sites(tx, claim, job)
+    fitting = [site for site in sites if not reasons[site.name] and site.name not in busy]
+    needed = sites_needed(job, number, begun=bool(failed)) - len(busy)
     selection = selection_of(job, min(cohort_size(job), len(fitting)), len(fitting), again=bool(failed))
     if len(fitting) < needed:
         missing = _missing(number, needed, fitting, reasons, unknown_labels(job, sites))
@@ -148,6 +150,7 @@ def choose(
         attempt=len(failed),
         trained=journal.times_trained(tx, claim),
         failed_before=_failed_sites(tx, claim, before),
+        busy=len(busy),
     )
     return Choice(cohort, "", selection)
 

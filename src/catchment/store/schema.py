@@ -165,6 +165,8 @@ works = Table(
     Column("files", String(71)),
     Column("files_bytes", BigInteger, nullable=False, default=0),
     Column("num_samples", BigInteger),
+    # Number of the round whose commit took the update.
+    Column("counted_in", Integer),
     Column("metrics", JSON),
     Column("parameters", JSON),
     Column("log_tail", Text, nullable=False, default=""),

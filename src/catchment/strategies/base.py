@@ -51,6 +51,7 @@ class Context:
         population: number of sites that the job may use, whether or not they take part; SCAFFOLD's N.
         samples: sample numbers of all sites of this run that were admitted so far, this round included.
         state: arrays that the strategy left in the round before; None in the first.
+        staleness: of FedBuff, how many rounds were committed since each site's update began.
     """
 
     round_number: int = 1
@@ -58,6 +59,7 @@ class Context:
     population: int = 1
     samples: Mapping[str, int] = field(default_factory=dict)
     state: Tensors | None = None
+    staleness: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

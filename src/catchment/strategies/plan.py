@@ -18,6 +18,7 @@ from catchment.models.signature import Signature
 from catchment.strategies.base import LinearStrategy, Strategy
 from catchment.strategies.fedavg import FedAvg
 from catchment.strategies.fedavgm import FedAvgM
+from catchment.strategies.fedbuff import FedBuff
 from catchment.strategies.feddc import FedDC
 from catchment.strategies.fednova import FedNova
 from catchment.strategies.fedopt import FedAdagrad, FedAdam, FedYogi
@@ -47,14 +48,12 @@ STRATEGIES: dict[str, type[Strategy]] = {
         GeometricMedian,
         NormClipping,
         FedNova,
+        FedBuff,
         Scaffold,
         FedDC,
     )
 }
 """Every strategy by its name."""
-
-LATER = frozenset({"fedbuff"})
-"""Names of strategies that a later version brings."""
 
 
 def strategy_of(job: Job) -> Strategy:
@@ -122,6 +121,14 @@ def check(job: Job) -> None:
         raise InvalidField(refused, problem)
 
 
+def buffer_size(job: Job) -> int | None:
+    """With so many updates a round closes, whoever is still busy; None: rounds wait for their own cohort."""
+    strategy = strategy_of(job)
+    if not isinstance(strategy, FedBuff):
+        return None
+    return strategy.params.buffer_size or job.hyper_parameters.threshold_client_num
+
+
 def check_model(job: Job, weights: Signature) -> None:
     """Refuse a model whose tensors do not suit the job's strategy.
 
@@ -180,6 +187,8 @@ def _clashes(job: Job, strategy: Strategy) -> Iterator[tuple[str, str]]:
         )
     if isinstance(strategy, MultiKrum):
         yield from _krum_clashes(job, strategy)
+    if isinstance(strategy, FedBuff):
+        yield from _buffer_clashes(job, strategy, extended=extended)
 
 
 def _compression_clashes(
@@ -212,6 +221,18 @@ def _krum_clashes(job: Job, strategy: MultiKrum) -> Iterator[tuple[str, str]]:
         f"{strategy.name} needs 2 * malicious + 3 = {2 * malicious + 3} updates in each round, "
         f"hyper_parameters.threshold_client_num is {threshold}",
     )
+
+
+def _buffer_clashes(job: Job, strategy: FedBuff, *, extended: bool) -> Iterator[tuple[str, str]]:
+    hyper, size = job.hyper_parameters, strategy.params.buffer_size
+    if size is not None and not hyper.threshold_client_num <= size <= hyper.client_num:
+        yield (
+            "strategy.params.buffer_size",
+            f"is {size}, it must lie between threshold_client_num, {hyper.threshold_client_num}, "
+            f"and client_num, {hyper.client_num}",
+        )
+    if extended:
+        yield "extenders.aggregate", "cannot replace fedbuff's aggregation, which mixes rounds"
 
 
 def _linear_names() -> list[str]:

@@ -367,12 +367,6 @@ def test_algorithms_are_kept_as_they_were_sent(field: str, value: Any) -> None:
     assert kept == {"params": {}, **value}
 
 
-def test_a_strategy_that_comes_later_is_refused_by_name() -> None:
-    error = refusal(body("strategy", {"name": "fedbuff"}))
-    assert isinstance(error, NotSupportedYet)
-    assert error.field == "strategy.name"
-
-
 WRONG_LATER = [
     ("secure_algorithm.type", {"type": "HE"}),
     ("secure_algorithm.type", {}),

@@ -16,14 +16,14 @@ from safetensors.torch import save_file as save_torch
 
 from catchment.errors import BadTensors
 from catchment.strategies import robust, sums
-from catchment.strategies.base import Strategy
+from catchment.strategies.base import LinearStrategy, Strategy
 from catchment.strategies.krum import MultiKrum
 from catchment.strategies.plan import STRATEGIES
 from catchment.strategies.scaffold import Scaffold
 from tests.strategy_rounds import Arrays, aggregate
 
 ALL = sorted(STRATEGIES)
-LINEAR = [name for name in ALL if STRATEGIES[name].linear or name == "fednova"]
+LINEAR = [name for name in ALL if issubclass(STRATEGIES[name], LinearStrategy)]
 ROBUST = [name for name in ALL if name not in LINEAR]
 MIXED = [(7, 1e-8), (11, 1e8), (1, -1e8), (1000, 3.3333333), (3, -1e-3), (999_999, 1e-12)]
 

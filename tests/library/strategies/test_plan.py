@@ -77,6 +77,9 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
     ("extenders.aggregate", {**SSA, **AGGREGATE}, "hides"),
     ("extenders.aggregate", {**SCAFFOLD, **AGGREGATE}, "keep a common state"),
     ("hyper_parameters.threshold_client_num", named("krum"), "needs 2 * malicious + 3 = 3 updates"),
+    ("strategy.params.buffer_size", {**FIVE, **named("fedbuff", buffer_size=4)}, "must lie between"),
+    ("strategy.params.buffer_size", {**FIVE, **named("fedbuff", buffer_size=6)}, "must lie between"),
+    ("strategy.name", {**DP, **named("fedbuff")}, "looks at single updates"),
     ("strategy.params.malicious", {**FIVE, **named("multi_krum", malicious=2)}, "= 7 updates in each round"),
 ]
 

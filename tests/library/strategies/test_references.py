@@ -15,6 +15,7 @@ from catchment.models.tensors import read_tensors
 from catchment.strategies.base import Strategy
 from catchment.strategies.fedavg import FedAvg
 from catchment.strategies.fedavgm import FedAvgM
+from catchment.strategies.fedbuff import FedBuff
 from catchment.strategies.feddc import FedDC
 from catchment.strategies.fednova import FedNova
 from catchment.strategies.fedopt import FedAdagrad, FedAdam, FedYogi
@@ -326,6 +327,24 @@ def test_the_geometric_median_is_where_no_step_lowers_the_sum_of_distances(tmp_p
     random = np.random.default_rng(0)
     steps = [random.normal(size=SIZE) * 1e-3 for _ in range(50)]
     assert all(length(found) <= length(found + step) + 1e-9 for step in steps)
+
+
+@given(seed=st.integers(0, 2**32 - 1), clients=st.integers(1, 6))
+@SETTINGS
+def test_fedbuff(tmp_path: Path, seed: int, clients: int) -> None:
+    case = Case(seed, clients, num_rounds=1)
+    behind = np.random.default_rng(seed).integers(0, 9, size=clients)
+    updates = [(int(n), shaped(D)) for n, D in zip(case.samples, case.rounds[0]["D"], strict=True)]
+    path, _ = aggregate(
+        tmp_path,
+        FedBuff(),
+        shaped(case.weights),
+        updates,
+        learning_rate=case.learning_rate,
+        staleness={f"site-{k:02d}": int(s) for k, s in enumerate(behind)},
+    )
+    change = sum(D / math.sqrt(1 + s) for D, s in zip(case.rounds[0]["D"], behind, strict=True))
+    assert_close(flat(read_tensors(path)), case.weights + case.learning_rate / clients * change)
 
 
 def test_equal_steps_make_fednova_fedavg(tmp_path: Path) -> None:

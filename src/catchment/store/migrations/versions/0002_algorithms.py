@@ -14,4 +14,5 @@ def upgrade() -> None:
     op.add_column("rounds", sa.Column("new_state", sa.String(length=71), nullable=True))
     op.add_column("rounds", sa.Column("strategy", sa.JSON(), nullable=True))
     op.add_column("rounds", sa.Column("privacy", sa.JSON(), nullable=True))
+    op.add_column("works", sa.Column("counted_in", sa.Integer(), nullable=True))
     op.add_column("checkpoints", sa.Column("state", sa.String(length=71), nullable=True))
