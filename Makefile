@@ -6,11 +6,13 @@ STAMP := $(VENV)/.installed
 # Much of the suite waits for processes, so three at a time suit two cores; one system and one Prefect server each.
 PYTEST_ARGS ?= -n 3 --dist loadgroup
 BENCH_ARGS ?= --workload digits
+# make example NAME=scaffold; the names are the folders of examples/ with a run.py.
+NAME ?= fedprox
 # make demo KEEP=1 leaves the system up until Ctrl-C.
 KEEP ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check chaos bench format clean
+.PHONY: help setup demo example test check chaos bench format clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -30,6 +32,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: $(STAMP) ## run the whole system and train a model, then stop all of it; KEEP=1 leaves it up
 	@$(BIN)/python examples/digits/demo.py $(if $(KEEP),--keep)
+
+example: $(STAMP) ## run the example NAME (fedprox, scaffold, lora): jobs on a fresh system, and a plot
+	@$(BIN)/python examples/$(NAME)/run.py
 
 test: $(STAMP) ## run the test suite
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -213,6 +213,9 @@ def _resources(cpu: float | None, memory_mb: int | None, gpu: int | None) -> Sit
 @click.option("--evaluate", is_flag=True, help="Try the evaluation instead of the training.")
 @click.option("--seed", type=int, default=0, show_default=True, help="What fl.seed() gives.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds; default: three hours.")
+@click.option("--strategy", metavar="NAME|JSON", help="The job's strategy: its name, or name and params.")
+@click.option("--optimizer", metavar="NAME|JSON", help="The job's optimizer, likewise.")
+@click.option("--loss", metavar="NAME|JSON", help="The job's loss, likewise.")
 @click.option("--keep", type=FOLDER, help="Keep the task folder here; must be new or empty.")
 @click.argument("arguments", nargs=-1, metavar="[-- ARGUMENT...]")
 def dry_run(**options: Any) -> None:
@@ -231,6 +234,9 @@ def dry_run(**options: Any) -> None:
             arguments=[*arguments, *options["arguments"]],
             seed=options["seed"],
             timeout_s=options["timeout"] or local_round.DEFAULT_TIMEOUT_S,
+            strategy=local_round.algorithm(options["strategy"]),
+            optimizer=local_round.algorithm(options["optimizer"]),
+            loss=local_round.algorithm(options["loss"]),
         )
         report = local_round.run(wanted, options["keep"])
     except (CatchmentError, OSError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catchment.errors import CatchmentError
-from catchment.sdk.local_round import DEFAULT_TIMEOUT_S, DryRun, Report, run
+from catchment.sdk.local_round import DEFAULT_TIMEOUT_S, DryRun, Report, algorithm, run
 
 __all__ = ["DryRun", "Report", "main", "run", "summary"]
 
@@ -16,17 +16,20 @@ __all__ = ["DryRun", "Report", "main", "run", "summary"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a script once and print what it committed; 0 when a site could use it, else 1."""
     parsed = _parser().parse_args(arguments)
-    wanted = DryRun(
-        script=parsed.script,
-        weights=parsed.weights,
-        runtime=parsed.runtime,
-        datasets=dict(parsed.dataset),
-        evaluate=parsed.evaluate,
-        arguments=parsed.arguments,
-        seed=parsed.seed,
-        timeout_s=parsed.timeout,
-    )
     try:
+        wanted = DryRun(
+            script=parsed.script,
+            weights=parsed.weights,
+            runtime=parsed.runtime,
+            datasets=dict(parsed.dataset),
+            evaluate=parsed.evaluate,
+            arguments=parsed.arguments,
+            seed=parsed.seed,
+            timeout_s=parsed.timeout,
+            strategy=algorithm(parsed.strategy),
+            optimizer=algorithm(parsed.optimizer),
+            loss=algorithm(parsed.loss),
+        )
         report = run(wanted, parsed.keep)
     except (CatchmentError, OSError) as error:
         print(f"dry run failed: {error}", file=sys.stderr)
@@ -77,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--timeout", type=float, default=DEFAULT_TIMEOUT_S, metavar="S", help="end the script after S seconds"
     )
+    for kind in ("strategy", "optimizer", "loss"):
+        parser.add_argument(
+            f"--{kind}", metavar="NAME|JSON", help=f"the job's {kind}: its name, or JSON of name and params"
+        )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep the task folder, new or empty, in DIR")
     parser.add_argument(
         "arguments", nargs="*", metavar="-- ARGUMENT", help="the script's command line, after two dashes"

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from catchment.errors import ScriptFailed, SdkError
 from catchment.models.initial import import_weights
 from catchment.models.reading import TensorFile
-from catchment.models.updates import blocks, check_update
-from catchment.wire.messages import Runtime, WorkKind
+from catchment.models.updates import blocks, check_finite, check_fits
+from catchment.strategies.vectors import MARK, algorithm_of, sent_signature
+from catchment.wire.messages import Algorithm, Runtime, WorkKind
 from catchment.wire.task import METRICS, PREPARED, RESULT, TASK_VARIABLE, UPDATE, WEIGHTS, TaskFile
 
 DEFAULT_TIMEOUT_S = 3 * 3600.0
@@ -39,6 +41,9 @@ class DryRun:
         parameters: custom parameters for fl.get_parameter.
         seed: what fl.seed gives.
         timeout_s: the script is ended after so long.
+        strategy: the job's, as far as a script has a part in it (FedNova, local tensors).
+        optimizer: the job's; the round begins with control variates of zero.
+        loss: the job's; likewise.
     """
 
     script: Path
@@ -50,6 +55,16 @@ class DryRun:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     timeout_s: float = DEFAULT_TIMEOUT_S
+    strategy: Algorithm | None = None
+    optimizer: Algorithm | None = None
+    loss: Algorithm | None = None
+
+    @property
+    def algorithm(self) -> str | None:
+        """The algorithm whose vectors the script sends besides its weights."""
+        return algorithm_of(
+            *(one.name if one else None for one in (self.strategy, self.optimizer, self.loss))
+        )
 
 
 @dataclass(frozen=True)
@@ -102,6 +117,22 @@ def run(wanted: DryRun, keep: Path | None = None) -> Report:
         return _run_in(Path(folder).resolve(), wanted)
 
 
+def algorithm(text: str | None) -> Algorithm | None:
+    """An algorithm as a command line names it: `fedprox`, or `{"name": "fedprox", "params": {"mu": 0.1}}`.
+
+    None is none.
+
+    Raises:
+        SdkError: it is neither.
+    """
+    if text is None or not text.startswith("{"):
+        return None if text is None else Algorithm(name=text)
+    try:
+        return Algorithm.model_validate_json(text)
+    except ValidationError:
+        raise SdkError(f"{text!r} is no name, and no JSON object of name and params") from None
+
+
 def _run_in(folder: Path, wanted: DryRun) -> Report:
     _prepare(folder, wanted)
     started = time.monotonic()
@@ -131,6 +162,9 @@ def _prepare(folder: Path, wanted: DryRun) -> None:
         seed=wanted.seed,
         datasets={name: str(path.resolve()) for name, path in wanted.datasets.items()},
         parameters=dict(wanted.parameters),
+        strategy=wanted.strategy,
+        optimizer=wanted.optimizer,
+        loss=wanted.loss,
         dry_run=True,
     )
     (folder / "task.json").write_text(task.model_dump_json(indent=2), encoding="utf-8")
@@ -165,7 +199,7 @@ def _report(folder: Path, wanted: DryRun, seconds: float) -> Report:
     else:
         if not (folder / UPDATE).is_file():
             raise ScriptFailed("the script committed no weights (fl.commit_weights)")
-        numbers = _update_numbers(folder)
+        numbers = _update_numbers(folder, wanted)
     return Report(
         kind="evaluate" if wanted.evaluate else "train",
         seconds=seconds,
@@ -181,16 +215,21 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _update_numbers(folder: Path) -> dict[str, Any]:
+def _update_numbers(folder: Path, wanted: DryRun) -> dict[str, Any]:
+    strategy = wanted.strategy.params if wanted.strategy else {}
     with TensorFile.open(folder / WEIGHTS) as weights, TensorFile.open(folder / UPDATE) as update:
-        check_update(update, weights.signature)
+        check_fits(
+            update.signature,
+            sent_signature(weights.signature, strategy=strategy, algorithm=wanted.algorithm),
+        )
+        check_finite(update)
         squares = {
             name: sum(
                 float(np.square(update.block(name, start, stop, np.float64)).sum())
                 for start, stop in blocks(info.num_elements)
             )
             for name, info in update.signature.items()
-            if info.is_float
+            if info.is_float and not name.startswith(MARK)
         }
         return {
             "num_tensors": len(update.signature),

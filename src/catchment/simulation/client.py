@@ -18,12 +18,14 @@ from catchment.simulation import script
 from catchment.simulation.data import DataParts
 from catchment.site import command, limits, task_folder
 from catchment.site.archive import unpack
+from catchment.site.client_states import RESIDUAL, ClientStates
 from catchment.site.entries import Entry, read_sent
+from catchment.site.update_pipeline import needed_names
 from catchment.site.warm import PRELOAD
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
 from catchment.wire.messages import Blob, Runtime, SentScripts, WorkOrder, WorkResult
-from catchment.wire.task import FILES, PREPARED, TASK_VARIABLE, UPDATE, WEIGHTS
+from catchment.wire.task import CLIENT_STATE, FILES, PREPARED, STATE, TASK_VARIABLE, UPDATE, WEIGHTS
 
 MAX_REASON = 2000
 KEPT_BLOBS = 3
@@ -37,14 +39,18 @@ class Clients:
     def __init__(self, store: Store, scratch: Path) -> None:
         self._store = store
         self._scratch = scratch
+        self._states = states_folder(store)
         self._entries: dict[str, Entry] = {}
 
     def run(self, site: str, order: WorkOrder, data: DataParts) -> WorkResult:
         """Do a work; whatever goes wrong with it becomes a failed result with a reason."""
         started, output = time.time(), script.Tail(script.MAX_OUTPUT)
         folder = self._scratch / order.work_id
+        folder.mkdir()
         try:
             done = self._run(site, order, data, folder, output)
+            if done.kept:
+                ClientStates(self._states / site).keep(order, done.kept)
             result = WorkResult(
                 status="done",
                 update=done.update,
@@ -71,23 +77,36 @@ class Clients:
             raise SiteError(
                 f"a simulation runs Python scripts only, and the entry's command is {part.command!r}"
             )
-        task_file = task_folder.prepare(folder, order, data.of(site, order.datasets))
-        self._fetch(order.weights, folder / WEIGHTS)
+        task = folder / "task"
+        task_file = task_folder.prepare(task, order, data.of(site, order.datasets))
+        self._take_state(site, order, folder, output)
+        self._fetch(order.weights, task / WEIGHTS)
+        if order.state is not None:
+            self._fetch(order.state, task / STATE)
         for name, blob in order.prepared.items():
-            self._fetch(blob, folder / PREPARED / name)
+            self._fetch(blob, task / PREPARED / name)
         call = script.Call(
             script=Path(line.script),
             arguments=line.argv[2:],
             folder=entry.folder,
-            environment=self._environment(order, task_file, folder),
+            environment=self._environment(order, task_file, task),
             seed=order.seed,
             timeout_s=min(part.timeout * 60, order.timeout_s),
         )
         script.run(call, output)
-        done = task_folder.committed(folder, order)
-        self._keep(done.update, folder / UPDATE)
-        self._keep(done.files, folder / FILES)
+        done = task_folder.committed(folder, task, order)
+        self._keep(done.update, task / UPDATE)
+        self._keep(done.files, task / FILES)
         return done
+
+    def _take_state(self, site: str, order: WorkOrder, folder: Path, output: script.Tail) -> None:
+        """Put before the script what the client kept of the work that the order names."""
+        places = {CLIENT_STATE: folder / "task" / CLIENT_STATE, RESIDUAL: folder / RESIDUAL}
+        wanted = {name: places[name] for name in needed_names(order)}
+        if order.client_state is None or not wanted:
+            return
+        if not ClientStates(self._states / site).take(order, wanted):
+            output.write(f"[site] warning: nothing is kept here of work {order.client_state}\n")
 
     def _environment(self, order: WorkOrder, task_file: Path, folder: Path) -> Mapping[str, str]:
         return {
@@ -132,6 +151,11 @@ class Clients:
         staged = new_staged_file(self._store.blobs)
         shutil.move(path, staged)
         keep_staged(self._store.blobs, staged, digest=blob.digest, durable=False)
+
+
+def states_folder(store: Store) -> Path:
+    """Where this machine keeps what simulated clients keep from round to round."""
+    return store.settings.home / "simulation"
 
 
 @functools.cache

@@ -83,13 +83,12 @@ class ClientStates:
         with self._lock:
             run = self._run(order)
             run.mkdir(parents=True, exist_ok=True)
-            for path in _states(run):
-                if _work_of(path) == folder_name(order.work_id):
-                    shutil.rmtree(path)
+            for path in run.iterdir():
+                if path.name.startswith(".") or _work_of(path) == folder_name(order.work_id):
+                    shutil.rmtree(path)  # half written, or of an earlier run of this same work
             last = max((int(path.name.partition("-")[0]) for path in _states(run)), default=0)
             target = run / f"{last + 1:08}-{folder_name(order.work_id)}"
             staged = run / f".{target.name}"
-            shutil.rmtree(staged, ignore_errors=True)
             staged.mkdir()
             for name, path in files.items():
                 shutil.move(path, staged / name)

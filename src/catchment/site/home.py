@@ -16,13 +16,14 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 class Home:
-    """`work/` (one folder a work), `cache/`, `outbox/`, `logs/` and the lock file `agent.lock`."""
+    """`work/` (one folder a work), `cache/`, `outbox/`, `states/`, `logs/` and the lock file `agent.lock`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.work = self.folder / "work"
         self.cache = self.folder / "cache"
         self.outbox = self.folder / "outbox"
+        self.states = self.folder / "states"
         self.logs = self.folder / "logs"
         self._lock: int | None = None
 
@@ -33,7 +34,7 @@ class Home:
             SetupError: another agent runs in this folder, or it cannot be written.
         """
         try:
-            for folder in (self.work, self.cache, self.outbox, self.logs):
+            for folder in (self.work, self.cache, self.outbox, self.states, self.logs):
                 folder.mkdir(parents=True, exist_ok=True)
             # Not inherited by children: a script that lives on must not keep the next agent out.
             self._lock = os.open(self.folder / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -16,11 +16,13 @@ from catchment.site.isolation_trial import PARTS, try_out
 from catchment.site.sandbox import Sandbox
 from catchment.site.work import Work
 from catchment.wire.messages import Isolation
-from catchment.wire.task import WEIGHTS
+from catchment.wire.task import CLIENT_STATE, STATE, WEIGHTS
 
 logger = logging.getLogger(__name__)
 
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - each sandbox has its own
+_FIXED = ("task.json", WEIGHTS, STATE, CLIENT_STATE)
+"""Files of the task folder that a script reads only."""
 _NEEDED = ("files", "network", "processes", "privileges")
 """What "require" insists on. A user of its own needs an agent that is root, which few sites want."""
 
@@ -100,7 +102,7 @@ class Isolator:
         places += [_writable(sent)] if folder.is_relative_to(sent) else view.read_only(folder)
         task = work.task_folder
         places += [_writable(task), *(Place(path, "write", str(task / "tmp")) for path in _TEMPORARY)]
-        places += [place for name in (WEIGHTS, "task.json") for place in view.read_only(task / name)]
+        places += [place for name in _FIXED for place in view.read_only(task / name)]
         return replace(self.pattern, places=tuple(places), base=str(task), shared_mb=memory_mb)
 
     def _check_required(self) -> None:

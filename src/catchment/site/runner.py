@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from catchment.errors import CatchmentError, SiteError
 from catchment.site import command, environment, limits, task_folder
 from catchment.site.archive import unpack
 from catchment.site.cgroups import Cgroups
+from catchment.site.client_states import RESIDUAL, ClientStates
 from catchment.site.config import SiteConfig
 from catchment.site.entries import Entries, Entry, EntryPart, read_sent
 from catchment.site.fetching import Fetch
@@ -24,25 +24,18 @@ from catchment.site.launch_file import Launch, Outcome
 from catchment.site.output import tail
 from catchment.site.placement import Place
 from catchment.site.policy import chosen_datasets
+from catchment.site.ranks import RANK_VARIABLES, rank_variables
+from catchment.site.update_pipeline import needed_names
 from catchment.site.verdict import check_ended_well
 from catchment.site.work import Work, WorkCancelledError
 from catchment.wire.messages import SentScripts, WorkOrder, WorkResult
-from catchment.wire.task import PREPARED, TASK_VARIABLE, WEIGHTS
+from catchment.wire.task import CLIENT_STATE, PREPARED, STATE, TASK_VARIABLE, WEIGHTS
 
 logger = logging.getLogger(__name__)
 
 _FAILURE_TAIL = 8000
 _SUCCESS_TAIL = 2000
 _MAX_REASON = 2000
-_RANK_VARIABLES = (
-    "RANK",
-    "LOCAL_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "WORKER_INDEX",
-)
 
 
 class Runner:
@@ -64,6 +57,7 @@ class Runner:
         self._entries = Entries(config.entries)
         self._cgroups = cgroups
         self._isolator = isolator or Isolator()
+        self._states = ClientStates(home.states)
 
     def run(self, work: Work, place: Place, *, dry_run: bool = False) -> WorkResult:
         """Do the work; whatever goes wrong at the site becomes a failed result with a reason.
@@ -76,20 +70,22 @@ class Runner:
         log = work.output
         try:
             done = self._run(work, place, dry_run)
+            if done.kept:
+                self._states.keep(work.order, done.kept)
             result = WorkResult(
                 status="done",
                 update=done.update,
                 metrics=done.metrics,
                 files=done.files,
                 parameters=done.parameters,
-                log_tail=tail(log, _SUCCESS_TAIL),
+                log_tail=work.remark + tail(log, _SUCCESS_TAIL),
             )
         except WorkCancelledError:
             raise
         except (CatchmentError, OSError) as error:
             reason = str(error) or type(error).__name__
             logger.warning("work failed %s reason=%r", work.words, reason)
-            result = failed(reason, tail(log, _FAILURE_TAIL))
+            result = failed(reason, work.remark + tail(log, _FAILURE_TAIL))
         return result.model_copy(update={"started_at": started, "seconds": max(0.0, time.time() - started)})
 
     def _run(self, work: Work, place: Place, dry_run: bool) -> task_folder.Committed:
@@ -101,7 +97,10 @@ class Runner:
         datasets = chosen_datasets(order.datasets, self._config.datasets)
         part, line, folder = self._command(work)
         task_file = task_folder.prepare(work.task_folder, order, datasets, dry_run=dry_run)
+        self._take_state(work)
         self._fetch(work, order.weights, work.task_folder / WEIGHTS)
+        if order.state is not None:
+            self._fetch(work, order.state, work.task_folder / STATE)
         for name, blob in order.prepared.items():
             self._fetch(work, blob, work.task_folder / PREPARED / name)
         timeout_s = min(part.timeout * 60, work.remaining_s())
@@ -114,14 +113,27 @@ class Runner:
             script="" if order.runtime == "keras" and order.resource.gpu else line.script,
             cwd=str(folder),
             env=self._environment(work, place, task_file, folder, python=line.is_python),
-            rank_env=_rank_variables(order.resource.worker_num),
+            rank_env=rank_variables(order.resource.worker_num),
             timeout_s=timeout_s,
             limits=script_limits,
             sandbox=self._isolator.sandbox_for(work, folder, datasets.values(), script_limits.memory_mb),
         )
         outcome = self._limited(work, launch)
         check_ended_well(outcome, part.entry, launch, work.output)
-        return task_folder.committed(work.task_folder, order)
+        return task_folder.committed(work.folder, work.task_folder, order)
+
+    def _take_state(self, work: Work) -> None:
+        """Put before the script what the site kept of the work that the order names."""
+        places = {CLIENT_STATE: work.task_folder / CLIENT_STATE, RESIDUAL: work.folder / RESIDUAL}
+        wanted = {name: places[name] for name in needed_names(work.order)}
+        earlier = work.order.client_state
+        if earlier is None or not wanted or self._states.take(work.order, wanted):
+            return
+        logger.warning("client state is lost %s earlier=%s", work.words, earlier)
+        work.remark = (
+            f"[site] warning: nothing is kept here of work {earlier}, which this one should go on from; "
+            "the site's part of the algorithm begins anew\n"
+        )
 
     def _command(self, work: Work) -> tuple[EntryPart, command.Command, Path]:
         order = work.order
@@ -199,7 +211,7 @@ class Runner:
         env = environment.cleaned(os.environ)
         if self._isolator.applies_to(work):
             env = environment.isolated(env, own_tmp)
-        for name in _RANK_VARIABLES:
+        for name in RANK_VARIABLES:
             env.pop(name, None)
         if python:
             env = environment.with_python_path(env, str(folder))
@@ -231,22 +243,3 @@ class Runner:
 def failed(reason: str, log_tail: str = "") -> WorkResult:
     """A result that says why there is none."""
     return WorkResult(status="failed", reason=reason[:_MAX_REASON], log_tail=log_tail)
-
-
-def _rank_variables(worker_num: int) -> tuple[dict[str, str], ...]:
-    """What each worker has in its environment: the names that torch.distributed reads, for more than one."""
-    if worker_num == 1:
-        return ({},)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = {
-        "WORLD_SIZE": str(worker_num),
-        "LOCAL_WORLD_SIZE": str(worker_num),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    return tuple(
-        {**common, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORKER_INDEX": str(rank)}
-        for rank in range(worker_num)
-    )

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from catchment import archives
-from catchment.errors import BadTensors, ScriptFailed
-from catchment.models.tensors import TensorFile, check_update, file_digest
-from catchment.wire.messages import Blob, SitePrivacy, WorkOrder, plain_file_name
-from catchment.wire.task import FILES, METRICS, PARAMETERS, PREPARED, RESULT, UPDATE, WEIGHTS, TaskFile
+from catchment.errors import ScriptFailed
+from catchment.models.tensors import file_digest
+from catchment.site.update_pipeline import contribution
+from catchment.wire.messages import Blob, WorkOrder, plain_file_name
+from catchment.wire.task import FILES, METRICS, PARAMETERS, PREPARED, RESULT, TaskFile
 
 _MAX_JSON_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
 class Committed:
-    """What a script has committed."""
+    """What a script has committed.
+
+    Attributes:
+        kept: what the site keeps of it for the job's next round; name in its keeping -> file.
+    """
 
     update: Blob | None
     metrics: dict[str, Any]
     parameters: dict[str, Any]
     files: Blob | None = None
+    kept: dict[str, Path] = field(default_factory=dict)
 
 
 def prepare(folder: Path, order: WorkOrder, datasets: dict[str, str], *, dry_run: bool = False) -> Path:
@@ -40,6 +46,9 @@ def prepare(folder: Path, order: WorkOrder, datasets: dict[str, str], *, dry_run
         seed=order.seed,
         datasets=datasets,
         parameters=order.prepared_parameters,
+        strategy=order.strategy,
+        optimizer=order.optimizer,
+        loss=order.loss,
         dry_run=dry_run,
     )
     path = folder / "task.json"
@@ -47,8 +56,13 @@ def prepare(folder: Path, order: WorkOrder, datasets: dict[str, str], *, dry_run
     return path
 
 
-def committed(folder: Path, order: WorkOrder) -> Committed:
-    """Read what was committed, and check that an update fits the round's weights.
+def committed(work_folder: Path, folder: Path, order: WorkOrder) -> Committed:
+    """Read what was committed, and make of an update what may leave the site.
+
+    Args:
+        work_folder: of the agent.
+        folder: of the task, inside.
+        order: of the work.
 
     Raises:
         ScriptFailed: something is missing, or cannot be used; the message says what to do.
@@ -60,32 +74,8 @@ def committed(folder: Path, order: WorkOrder) -> Committed:
         if metrics is None:
             raise ScriptFailed("the script committed no metrics: call fl.commit_metrics({...})")
         return Committed(None, metrics, parameters, files)
-    return Committed(_checked_update(folder, order.privacy), metrics or {}, parameters, files)
-
-
-def _checked_update(folder: Path, privacy: SitePrivacy | None) -> Blob:
-    path = folder / UPDATE
-    if (folder / WEIGHTS).is_symlink():
-        raise ScriptFailed(f"the script replaced {WEIGHTS} by a link")
-    if path.is_symlink() or not path.is_file():
-        raise ScriptFailed("the script committed no weights: call fl.commit_weights(model)")
-    try:
-        with TensorFile.open(folder / WEIGHTS) as weights, TensorFile.open(path) as update:
-            check_update(update, weights.signature)
-    except BadTensors as error:
-        raise ScriptFailed(f"the committed weights cannot be used: {error}") from error
-    if privacy is not None:
-        path = _privatised(path, privacy)
-    return Blob(digest=file_digest(path), size_bytes=path.stat().st_size)
-
-
-def _privatised(path: Path, privacy: SitePrivacy) -> Path:
-    from catchment.privacy.site import privatise  # other jobs need no cryptography
-
-    try:
-        return privatise(path, privacy).replace(path)
-    except BadTensors as error:
-        raise ScriptFailed(f"the update cannot be noised as the job asks: {error}") from error
+    made = contribution(order, work_folder, folder)
+    return Committed(made.update, metrics or {}, parameters, files, made.kept)
 
 
 def _packed_files(folder: Path) -> Blob | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from catchment.errors import SiteError
 from catchment.site.home import folder_name, write_durably
 from catchment.site.launch import Running
+from catchment.site.update_pipeline import MADE_BESIDE
 from catchment.wire.messages import Message, WorkOrder
 from catchment.wire.task import OUTPUT_LOG
 
@@ -26,7 +27,11 @@ class _Held(Message):
 
 
 class Work:
-    """A work that the site has taken on. `cancel` may be called from any thread."""
+    """A work that the site has taken on. `cancel` may be called from any thread.
+
+    Attributes:
+        remark: what the agent has to say of it, before the script's output.
+    """
 
     def __init__(self, folder: Path, order: WorkOrder, received_at: float) -> None:
         self.folder = folder
@@ -36,6 +41,7 @@ class Work:
         left_s = min(received_at + order.timeout_s - time.time(), order.timeout_s)
         self._ends = time.monotonic() + left_s
         self.log: Path | None = None
+        self.remark = ""
         self.cancelled = threading.Event()
         self._grace_s = 3.0
         self._lock = threading.Lock()
@@ -84,6 +90,8 @@ class Work:
         """Remove what an earlier, interrupted run of this work left behind."""
         for name in ("task", "scripts", "out"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in MADE_BESIDE:
+            (self.folder / name).unlink(missing_ok=True)
         self.output.unlink(missing_ok=True)
 
     def discard(self) -> None:

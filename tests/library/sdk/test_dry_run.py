@@ -216,6 +216,47 @@ def test_the_scripts_of_the_documentation_pass(tmp_path: Path, monkeypatch: pyte
             assert report.metrics["sample_num"] == 64
 
 
+ALGORITHM = """
+    import torch, catchment.sdk as fl
+    model = torch.nn.Linear(4, 2)
+    fl.load_weights(model)
+    optimizer = fl.create_optimizer(params=model.parameters()) or torch.optim.SGD(model.parameters(), 0.1)
+    loss = fl.create_loss(train_model=model, origin_loss_func=torch.nn.MSELoss()) or torch.nn.MSELoss()
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss(model(torch.ones(1, 4)), torch.ones(1, 2)).backward()
+        optimizer.step()
+    fl.commit({"sample_num": 1}, model, optimizer)
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "num_tensors"),
+    [
+        ("--optimizer", '{"name": "fedprox", "params": {"mu": 0.1}}', 2),
+        ("--optimizer", "scaffold", 4),
+        ("--loss", '{"name": "feddc", "params": {"lr": 0.1}}', 4),
+        ("--strategy", "fednova", 3),
+        ("--strategy", '{"name": "fedavg", "params": {"local": ["bias"]}}', 1),
+    ],
+)
+def test_algorithms_of_a_job_are_tried_from_a_state_of_zeros(
+    wanted: dict[str, Any], capfd: pytest.CaptureFixture[str], option: str, value: str, num_tensors: int
+) -> None:
+    write(wanted["script"], ALGORITHM)
+    arguments = ["--script", str(wanted["script"]), "--weights", str(wanted["weights"])]
+    assert main([*arguments, "--runtime", "pytorch", option, value]) == 0, capfd.readouterr()
+    assert f"update   {num_tensors} tensors" in capfd.readouterr().out
+
+
+def test_an_algorithm_that_is_no_json_is_an_error(
+    wanted: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--script", str(wanted["script"]), "--weights", str(wanted["weights"])]
+    assert main([*arguments, "--runtime", "pytorch", "--optimizer", '{"mu": 1}']) == 1
+    assert "no JSON object of name and params" in capsys.readouterr().err
+
+
 def test_saved_weights_are_initial_weights(tmp_path: Path, wanted: dict[str, Any]) -> None:
     fl.save_weights(torch.nn.Linear(4, 2), tmp_path / "init.safetensors")
     wanted["weights"] = tmp_path / "init.safetensors"
