@@ -16,10 +16,9 @@ from catchment.models.tensors import TensorFile, TensorWriter
 from catchment.rounds import broadcasting, journal
 from catchment.rounds.admission import weighted_means
 from catchment.rounds.claim import Claim, held
-from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
 from catchment.rounds.extended_aggregation import aggregate_extended
-from catchment.rounds.select import choose, open_round
+from catchment.rounds.select import begin_round
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
 from catchment.store.database import Transaction
@@ -122,27 +121,7 @@ def _commit(
         publish_evaluation(store, tx, row, attempt, digest, attempt.cohort)
     faults.reach("mid_commit")
     if number < hyper.max_round_num:
-        _begin_next(store, tx, claim, row, number + 1, digest, publish=sent_ahead)
-
-
-def _begin_next(
-    store: Store,
-    tx: Transaction,
-    claim: Claim,
-    row: Row[Any],
-    number: int,
-    weights: str,
-    *,
-    publish: bool,
-) -> None:
-    """Select and publish the next round if its sites are there; otherwise its select task waits for them."""
-    cohort, _missing = choose(store, tx, claim, row, number, failed=[])
-    if cohort is None:
-        return
-    journal.open_attempt(tx, claim, number, 0, cohort, weights, rule_of(rows.spec_of(row), len(cohort)))
-    attempt = journal.latest_attempt(tx, claim, number)
-    if attempt is not None and publish:
-        open_round(store, tx, row, attempt)
+        begin_round(store, tx, claim, row, number + 1, digest, publish=sent_ahead)
 
 
 def sweep(store: Store, claim: Claim, number: int) -> None:

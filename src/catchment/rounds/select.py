@@ -168,3 +168,45 @@ def open_round(store: Store, tx: Transaction, job_row: Row[Any], attempt: Row[An
         deadline=deadline,
     )
     journal.change_round(tx, attempt, state=RoundState.OPEN, published_at=tx.now, deadline=deadline)
+
+
+def begin_round(
+    store: Store,
+    tx: Transaction,
+    claim: Claim,
+    row: Row[Any],
+    number: int,
+    weights: str,
+    *,
+    publish: bool,
+) -> None:
+    """Select and publish a round if its sites are there; otherwise its select task waits for them."""
+    cohort, _missing = choose(store, tx, claim, row, number, failed=[])
+    if cohort is None:
+        return
+    journal.open_attempt(tx, claim, number, 0, cohort, weights, rule_of(rows.spec_of(row), len(cohort)))
+    attempt = journal.latest_attempt(tx, claim, number)
+    if attempt is not None and publish:
+        open_round(store, tx, row, attempt)
+
+
+def begin_ahead(store: Store, claim: Claim) -> None:
+    """Begin the run's next round if it has not begun and its sites are there: they train meanwhile.
+
+    What a commit does for the round after it. A round with a broadcast function waits for that.
+
+    Raises:
+        JobStopped, LeaseLost: as `held`.
+    """
+
+    def step(tx: Transaction) -> None:
+        row = held(tx, claim)
+        job = rows.spec_of(row)
+        last = journal.last_committed(tx, claim.uid, claim.run)
+        number = last.number + 1 if last is not None else 1
+        known = journal.latest_attempt(tx, claim, number)
+        begun = known is not None or number > job.hyper_parameters.max_round_num
+        if not begun and "broadcast" not in job.extender_functions:
+            begin_round(store, tx, claim, row, number, current_weights(tx, claim, row), publish=True)
+
+    store.db.write(step)

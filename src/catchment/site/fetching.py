@@ -59,7 +59,6 @@ class CachedFetch:
             work.cancelled.wait(min(backoff.next_s(), max(0.0, work.remaining_s())))
             work.check()
 
-
     @contextmanager
     def _exchange(self) -> Iterator[Exchange]:
         """A connection of an earlier fetch, or a new one; kept when all went well."""
