@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ MAX_KEPT = 10_000
 LOCAL_ADMIN = Identity(role="admin")
 
 
+@functools.lru_cache(maxsize=256)
 def _host_of(authority: str) -> str:
     """The host of `host:port`; "" when it is none, or carries more than that."""
     if set(authority) & set("@/\\?# \t"):

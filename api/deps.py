@@ -78,7 +78,8 @@ async def certificate(request: Request) -> str | None:
     Raises:
         Forbidden: the connection's certificate names another site than the path, or is out of date by now.
     """
-    peer: Peer | None = getattr(request.state, "peer", None)
+    # Not `request.state.peer`: asking that for what plain HTTP does not have raises and catches an error.
+    peer: Peer | None = request.scope.get("state", {}).get("peer")
     if peer is None:
         return None
     if peer.not_after < time.time():

@@ -140,14 +140,14 @@ def _memory_lines(name: str, workload: Workload, peaks: Peaks) -> list[Line]:
         resident, private = peaks.resident[group], peaks.private[group] - peaks.before[group]
         for words, value in (("resident, mapped files included", resident), ("own, over idle", private)):
             lines.append(
-                Line(name, f"peak of {group}: {words}", round(value / workload.model_bytes, 2), None, "models")
+                Line(
+                    name, f"peak of {group}: {words}", round(value / workload.model_bytes, 2), None, "models"
+                )
             )
     return lines
 
 
-def _start_lines(
-    name: str, client: Client, server: str, body: dict[str, Any], jobs: int
-) -> list[Line]:
+def _start_lines(name: str, client: Client, server: str, body: dict[str, Any], jobs: int) -> list[Line]:
     """Seconds from the request to start to the first line of a training script, of several jobs."""
     seconds = []
     for number in range(jobs):

@@ -78,7 +78,11 @@ def group_of(process: Process, everybody: dict[int, Process]) -> str:
         words = line.split()
         named = words[2] if len(words) > 2 and words[1] == "catchment" else ""
         return {"catchment": GROUPS[6], "prefect": GROUPS[7]}.get(named, "other")
-    while "catchment.site.warm" not in line and ancestor is not None and "catchment.cli up" not in ancestor.title:
+    while (
+        "catchment.site.warm" not in line
+        and ancestor is not None
+        and "catchment.cli up" not in ancestor.title
+    ):
         if "flows.runner" in line and "flows.runner" in ancestor.title:
             return "flow"
         line, ancestor = ancestor.title, everybody.get(ancestor.parent)

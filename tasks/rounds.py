@@ -83,8 +83,8 @@ async def claim_run(namespace: str, job_id: str, flow_run_id: str, attempt: int)
 
 @task(name="prepare run", task_run_name="prepare run {claim.run}", **RETRY)
 async def prepare_run(claim: Claim) -> str:
-    """Read initial weights and scripts; the weights' digest."""
-    return await _step("prepare run", prepare.prepare_run, claim)
+    """Read initial weights and scripts, and begin the first round; the weights' digest."""
+    return await _step("prepare run", prepare.begin_run, claim)
 
 
 @task(name="select cohort", task_run_name="select cohort of round {number}", **RETRY)

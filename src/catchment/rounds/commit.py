@@ -13,18 +13,16 @@ from catchment import faults
 from catchment.errors import RoundFailed
 from catchment.jobs import log, purge, rows
 from catchment.jobs.privacy import shows_sites
-from catchment.jobs.spent import over_budget
 from catchment.jobs.states import RoundState, WorkState
 from catchment.rounds import broadcasting, journal
 from catchment.rounds.admission import shown_means
 from catchment.rounds.aggregation import Aggregated, aggregate_round
 from catchment.rounds.buffered import end_stale, round_works, uncounted
 from catchment.rounds.claim import Claim, held
-from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
 from catchment.rounds.extended_aggregation import aggregate_extended
 from catchment.rounds.overflow import aggregate_finite
-from catchment.rounds.select import choose, open_round, selection_record
+from catchment.rounds.select import begin_round
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import rounds, works
@@ -138,41 +136,8 @@ def _commit(
         publish_evaluation(store, tx, row, attempt, made.weights, invited)
     faults.reach("mid_commit")
     if number < hyper.max_round_num:
-        _begin_next(store, tx, claim, row, number + 1, made, publish=sent_ahead)
+        begin_round(store, tx, claim, row, number + 1, made.weights, made.state, publish=sent_ahead)
     return made.weights
-
-
-def _begin_next(
-    store: Store,
-    tx: Transaction,
-    claim: Claim,
-    row: Row[Any],
-    number: int,
-    made: Aggregated,
-    *,
-    publish: bool,
-) -> None:
-    """Select and publish the next round if its sites are there and its privacy budget allows it.
-
-    Otherwise its select task waits for them, or the flow finds that the run is over.
-    """
-    job, choice = rows.spec_of(row), choose(store, tx, claim, row, number, failed=[])
-    if choice.cohort is None or over_budget(tx, claim.uid, job, choice.selection):
-        return
-    journal.open_attempt(
-        tx,
-        claim,
-        number,
-        0,
-        choice.cohort,
-        made.weights,
-        rule_of(job, len(choice.cohort)),
-        made.state,
-        selection_record(job, choice.selection),
-    )
-    attempt = journal.latest_attempt(tx, claim, number)
-    if attempt is not None and publish:
-        open_round(store, tx, row, attempt)
 
 
 def sweep(store: Store, claim: Claim, number: int) -> None:

@@ -16,11 +16,19 @@ from catchment.models.initial import import_weights
 from catchment.models.tensors import TensorFile
 from catchment.rounds.aggregation import STRATEGY_KEY
 from catchment.rounds.claim import Claim, held
+from catchment.rounds.select import begin_ahead
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file, put_bytes
 from catchment.store.database import Transaction
 from catchment.strategies import plan
 from catchment.wire.messages import Blob, SentScripts
+
+
+def begin_run(store: Store, claim: Claim) -> str:
+    """`prepare_run`, then the first round at once where its sites are there; the weights' digest."""
+    digest = prepare_run(store, claim)
+    begin_ahead(store, claim)
+    return digest
 
 
 def prepare_run(store: Store, claim: Claim) -> str:

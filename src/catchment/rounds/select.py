@@ -234,3 +234,50 @@ def open_round(store: Store, tx: Transaction, job_row: Row[Any], attempt: Row[An
         state=attempt.state_before if strategy_of(job).broadcasts_state else None,
     )
     journal.change_round(tx, attempt, state=RoundState.OPEN, published_at=tx.now, deadline=deadline)
+
+
+def begin_round(
+    store: Store,
+    tx: Transaction,
+    claim: Claim,
+    row: Row[Any],
+    number: int,
+    weights: str,
+    state: str | None,
+    *,
+    publish: bool,
+) -> None:
+    """Select and publish a round if its sites are there and its privacy budget allows it.
+
+    Otherwise its select task waits for them, or the flow finds that the run is over.
+    """
+    job, choice = rows.spec_of(row), choose(store, tx, claim, row, number, failed=[])
+    if choice.cohort is None or over_budget(tx, claim.uid, job, choice.selection):
+        return
+    rule, selection = rule_of(job, len(choice.cohort)), selection_record(job, choice.selection)
+    journal.open_attempt(tx, claim, number, 0, choice.cohort, weights, rule, state, selection)
+    attempt = journal.latest_attempt(tx, claim, number)
+    if attempt is not None and publish:
+        open_round(store, tx, row, attempt)
+
+
+def begin_ahead(store: Store, claim: Claim) -> None:
+    """Begin the run's next round if it has not begun and its sites are there: they train meanwhile.
+
+    What a commit does for the round after it. A round with a broadcast function waits for that.
+
+    Raises:
+        JobStopped, LeaseLost: as `held`.
+    """
+
+    def step(tx: Transaction) -> None:
+        row = held(tx, claim)
+        job = rows.spec_of(row)
+        last = journal.last_committed(tx, claim.uid, claim.run)
+        number = last.number + 1 if last is not None else 1
+        known = journal.latest_attempt(tx, claim, number)
+        begun = known is not None or number > job.hyper_parameters.max_round_num
+        if not begun and "broadcast" not in job.extender_functions:
+            begin_round(store, tx, claim, row, number, *current_weights(tx, claim, row), publish=True)
+
+    store.db.write(step)

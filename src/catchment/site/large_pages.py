@@ -1,4 +1,4 @@
-"""Large pages for what a fork server has loaded, so that its forks copy less (standard library only)."""
+"""Large pages for what a fork server has loaded: its forks have less to copy (standard library only)."""
 
 from __future__ import annotations
 

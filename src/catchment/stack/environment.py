@@ -20,8 +20,8 @@ PREFECT_BATCHES = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
 }
-"""Task runs are written together, once a second, and not each state change by itself: the UI shows them so much
-later, and a round costs the server half."""
+"""Task runs are written together, once a second, and not each change of state by itself: so much later the UI
+shows them."""
 
 
 def inherited() -> dict[str, str]:

@@ -107,7 +107,7 @@ class Signals:
                 self._counts[topic] += 1
             self._changed.notify_all()
             for event, (ticket, loop) in self._async_waiters.items():
-                # Of many held-open requests only those that are meant: each wake-up costs its event loop time.
+                # Of many held-open requests only those that are meant: a wake-up costs its loop time.
                 if (self.closed.is_set() or ticket.is_stale(self._counts)) and not loop.is_closed():
                     loop.call_soon_threadsafe(event.set)
 

@@ -11,7 +11,7 @@ import pytest
 from catchment.errors import JobStopped, LeaseLost, RoundFailed
 from catchment.jobs import lifecycle, rows
 from catchment.models.tensors import read_tensors
-from catchment.rounds import checkpoints, collect, commit, evaluation, prepare, run, select
+from catchment.rounds import checkpoints, collect, commit, evaluation, journal, prepare, run, select
 from catchment.rounds.claim import claim_job
 from catchment.store import Store
 from catchment.wire.messages import WorkOrder, WorkResult
@@ -21,6 +21,20 @@ from tests.thread_sites import add_one, job
 
 def status(store: Store) -> dict[str, Any]:
     return lifecycle.get_job(store, "default", "j")["status"]
+
+
+def test_preparing_a_run_begins_its_first_round_where_the_sites_are_there(store, make_site):
+    claim = begin(store, job())
+    assert prepare.begin_run(store, claim) == prepare.prepare_run(store, claim)
+    assert not store.db.read(lambda tx: journal.latest_attempt(tx, claim, 1))
+    make_site("a")
+    make_site("b")
+    prepare.begin_run(store, claim)
+    first = run.round_report(store, claim, 1)
+    assert first["state"] == "open"
+    prepare.begin_run(store, claim)
+    assert run.round_report(store, claim, 1)["started_at"] == first["started_at"]
+    assert drive(store, claim)["rounds"] == job()["hyper_parameters"]["max_round_num"]
 
 
 def test_a_run_averages_evaluates_saves_and_finishes(store, make_site):

@@ -205,6 +205,22 @@ def test_forks_draw_different_random_numbers(run: Run) -> None:
     assert not set(first) & set(second)
 
 
+@pytest.mark.parametrize("warm", [True, False])
+def test_what_a_script_leaves_for_its_end_is_done(run: Run, warm: bool) -> None:
+    source = """
+import atexit, tempfile, weakref
+class Thing: ...
+thing = Thing()
+weakref.finalize(thing, print, "finalized")
+kept = tempfile.TemporaryDirectory()
+atexit.register(print, "at exit")
+"""
+    printed = run(source, warm=warm).log_tail
+    assert "finalized" in printed
+    assert "at exit" in printed
+    assert "Implicitly cleaning up" not in printed
+
+
 def test_a_dead_fork_server_is_replaced(run: Run, launcher: Launcher) -> None:
     server = launcher.servers["pytorch"]
     assert server.wait_ready(60)
