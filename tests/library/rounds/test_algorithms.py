@@ -184,13 +184,13 @@ def test_krum_rejects_who_lies_far_off_and_the_report_names_it(store, make_site)
 
 def test_what_is_not_shared_is_not_sent_and_keeps_its_value(store, make_site):
     def train(order: WorkOrder, weights: dict[str, np.ndarray]) -> Any:
-        return {"w": np.ones_like(weights["w"])}, {"sample_num": 1}
+        return {"w": np.full_like(weights["w"], order.round)}, {"sample_num": 1}
 
     site = make_site("a", train)
     make_site("b", train)
     drive(store, begin(store, job(strategy={"name": "fedavg", "params": {"local": ["steps"]}})))
     new = final_weights(store)
-    np.testing.assert_array_equal(new["w"], np.full((2, 3), 3, np.float32))
+    np.testing.assert_array_equal(new["w"], np.full((2, 3), 6, np.float32))
     assert new["steps"] == 0
     evaluated = [order for order in site.seen if order.kind == "evaluate"]
     trained = [order for order in site.seen if order.kind == "train"]
