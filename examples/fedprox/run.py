@@ -1,4 +1,8 @@
-"""FedProx beside FedAvg: sites that see few labels and train long drift apart; mu holds them together."""
+"""FedProx beside FedAvg, on sites that train long between rounds.
+
+On these digits the pull costs some speed. It pays where sites differ more, or where some stop early: there
+FedAvg swings, and FedProx does not (Li et al. 2020).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from comparing import DIGITS, run_example  # noqa: E402
+from comparing import DIGITS, Curves, run_example  # noqa: E402
 from make_initial import make_initial  # noqa: E402
 
 FILES = [HERE / "train.py", HERE / "config.json", DIGITS / "evaluate.py", DIGITS / "model.py"]
@@ -18,6 +22,11 @@ JOBS = {
     "FedProx, mu = 0.1": {**FIELDS, "optimizer": {"name": "fedprox", "params": {"mu": 0.1}}},
 }
 
+
+def good(curves: Curves) -> bool:
+    """Both learn to read."""
+    return all(curve[-1] >= 0.9 for curve in curves.values())
+
+
 if __name__ == "__main__":
-    good = lambda curves: all(curve[-1] >= 0.9 for curve in curves.values())  # noqa: E731
     sys.exit(run_example("fedprox", FILES, make_initial, JOBS, good))
