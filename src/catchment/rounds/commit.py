@@ -99,11 +99,11 @@ def _commit(
     admitted: list[Row[Any]],
     values: dict[str, Any],
 ) -> None:
+    purge.hold_blobs(store, tx, [digest, values["aggregated"]])
     row = held(tx, claim)
     attempt = journal.latest_attempt(tx, claim, number)
     if attempt is None or attempt.state != RoundState.OPEN:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
-    purge.hold_blobs(store, tx, [digest, values["aggregated"]])
     job = rows.spec_of(row)
     hyper, sent_ahead = job.hyper_parameters, "broadcast" not in job.extender_functions
     means = weighted_means([work.metrics or {} for work in admitted])
