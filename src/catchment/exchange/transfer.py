@@ -215,24 +215,22 @@ def _keep(store: Store, work_id: str, part: Part, staged: Path, digest: str, tot
     store.blobs.prepare(staged, digest)
 
     def step(tx: Transaction) -> tuple[bool, str | None]:
-        mine = works.c.id == work_id
-        work = tx.execute(select(works).where(mine).with_for_update()).first()
-        if work is None or work.state not in AT_SITE:
-            return False, None
-        purge.hold_blobs(store, tx)
+        purge.lock_blobs(tx, [digest], shared=True)
         if staged.exists():  # else an earlier try of this transaction has put it
             store.blobs.put_file(staged, digest)
         purge.hold_blobs(store, tx, [digest])
+        mine = works.c.id == work_id
+        work = tx.execute(select(works).where(mine).with_for_update()).first()
+        if work is None or work.state not in AT_SITE:
+            return False, digest
         tx.execute(update(works).where(mine).values({part: digest, f"{part}_bytes": total}))
         return True, work.update if part == "update" else work.files
 
-    wanted, replaced = store.db.write(step)
+    wanted, useless = store.db.write(step)
+    if useless is not None:
+        purge.delete_unreferenced(store, {useless})
     if not wanted:
-        staged.unlink(missing_ok=True)
-        purge.delete_unreferenced(store, {digest})  # `prepare` may have put it into a remote storage
         raise Refused("the update is not wanted any more: its work was closed while it arrived")
-    if replaced is not None:
-        purge.delete_unreferenced(store, {replaced})
 
 
 def _own_work(store: Store, site: str, work_id: str, secured: bool) -> Row[Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ REFERENCES = (
     (checkpoints.c.state, checkpoints.c.job_uid),
 )
 """Columns that hold digests of blobs, each with the column of the job that it belongs to."""
-BLOBS_LOCK = 0x626C6F62
-"""Key of PostgreSQL's advisory lock: exclusive to delete blobs, shared to write references to them."""
+DELETED_AT_ONCE = 50
+"""So many blobs are removed in one transaction: each of them has a lock."""
 
 
 def purge_job(store: Store, uid: str) -> None:
@@ -87,37 +88,45 @@ def _digests(tx: Transaction, uid: str, row: Any) -> set[str]:
     return found
 
 
-def hold_blobs(store: Store, tx: Transaction, digests: Iterable[str | None] = ()) -> None:
-    """To be called in the transaction that writes references to blobs: nobody deletes any until it commits.
+def hold_blobs(store: Store, tx: Transaction, digests: Iterable[str | None]) -> None:
+    """To be called first in a transaction that refers to blobs: nobody deletes them until it commits.
 
     Bytes that are equal are one blob. Without this, whoever drops the last reference to it could remove it
     between the moment when its next owner finds it in the store and the moment when he writes that down.
+    First, because the storage may be slow: no row is locked yet.
 
     Raises:
-        TransferError: one of the digests was removed before; it has to be made again.
+        TransferError: one of them was removed before; it has to be made again.
     """
-    _lock_blobs(tx, "pg_advisory_xact_lock_shared")
-    for digest in digests:
-        if digest is not None and not store.blobs.exists(digest):
+    wanted = {digest for digest in digests if digest is not None}
+    lock_blobs(tx, wanted, shared=True)
+    for digest in wanted:
+        if not store.blobs.exists(digest):
             raise TransferError(f"blob {digest} was removed while it was being kept; it has to be made again")
 
 
-def _lock_blobs(tx: Transaction, function: str) -> None:
-    if tx.connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
-        tx.execute(text(f"SELECT {function}(:key)"), {"key": BLOBS_LOCK})
+def lock_blobs(tx: Transaction, digests: Collection[str], *, shared: bool) -> None:
+    """Keep others from deleting the blobs, or, not `shared`, also from referring to them anew."""
+    if tx.connection.dialect.name != "postgresql":
+        return  # SQLite has one writer at a time anyway
+    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+    for digest in sorted(digests):  # in one order, so that two do not wait for each other
+        key = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8], "big", signed=True)
+        tx.execute(text(f"SELECT {function}(:key)"), {"key": key})
 
 
 def delete_unreferenced(store: Store, digests: set[str]) -> None:
     """Remove those blobs that no row refers to any more."""
-    if not digests:
-        return
+    ordered = sorted(digests)
+    for start in range(0, len(ordered), DELETED_AT_ONCE):
+        some = set(ordered[start : start + DELETED_AT_ONCE])
 
-    def step(tx: Transaction) -> None:
-        _lock_blobs(tx, "pg_advisory_xact_lock")
-        for digest in digests - _used(tx, digests):
-            store.blobs.delete(digest)
+        def step(tx: Transaction, some: set[str] = some) -> None:
+            lock_blobs(tx, some, shared=False)
+            for digest in some - _used(tx, some):
+                store.blobs.delete(digest)
 
-    store.db.write(step)
+        store.db.write(step)
 
 
 def _used(tx: Transaction, digests: set[str]) -> set[str]:

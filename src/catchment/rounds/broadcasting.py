@@ -54,6 +54,7 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
     faults.reach("mid_broadcast")
 
     def step(tx: Transaction) -> None:
+        purge.hold_blobs(store, tx, [file["digest"] for file in files])
         job_row = held(tx, claim)
         current = _waiting(tx, claim, number, kind)
         if current is None or current.attempt != row.attempt or _parameters(current, kind) is not None:
@@ -65,7 +66,6 @@ def broadcast(store: Store, claim: Claim, number: int, kind: WorkKind) -> bool:
             "attempt": row.attempt,
             "kind": kind,
         }
-        purge.hold_blobs(store, tx, [file["digest"] for file in files])
         if files:
             tx.execute(insert(prepared_files), [{**place, **file} for file in files])
         journal.change_round(tx, current, **{journal.PARAMETERS_OF[kind].name: parameters})

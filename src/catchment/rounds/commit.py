@@ -102,13 +102,13 @@ def _commit(
     values: dict[str, Any],
     tx: Transaction,
 ) -> str:
+    purge.hold_blobs(store, tx, [made.weights, made.state, values["aggregated"]])
     row = held(tx, claim)
     attempt = journal.latest_attempt(tx, claim, number)
     if attempt is not None and attempt.state == RoundState.COMMITTED:
         return str(attempt.new_weights)  # by an earlier try of this step that was given up too soon
     if attempt is None or attempt.state != RoundState.OPEN:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
-    purge.hold_blobs(store, tx, [made.weights, made.state, values["aggregated"]])
     job = rows.spec_of(row)
     hyper, sent_ahead = job.hyper_parameters, "broadcast" not in job.extender_functions
     means = shown_means(job, [work.metrics or {} for work in admitted])

@@ -60,8 +60,8 @@ def prepare_run(store: Store, claim: Claim) -> str:
         plan.check_model(job, weights.signature)
 
     def step(tx: Transaction) -> None:
-        held(tx, claim)
         purge.hold_blobs(store, tx, _digests(values))
+        held(tx, claim)
         rows.change(tx, claim.uid, **values)
         if "initial_weights" in values:
             told = "initial weights read from {} {!r}".format(*job.model_source)

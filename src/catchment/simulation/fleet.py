@@ -194,6 +194,7 @@ def deliver(store: Store, uid: str, results: Sequence[tuple[str, WorkResult]]) -
         return 0
 
     def step(tx: Transaction) -> int:
+        purge.hold_blobs(store, tx, {blob.digest for _, result in results for blob in _blobs(result)})
         log.lock(tx, uid)
         ids = [work_id for work_id, _ in results]
         found = tx.execute(
@@ -205,7 +206,6 @@ def deliver(store: Store, uid: str, results: Sequence[tuple[str, WorkResult]]) -
         counted = [(known[work_id], result) for work_id, result in results if work_id in known]
         if not counted:
             return 0
-        purge.hold_blobs(store, tx, {blob.digest for _, result in counted for blob in _blobs(result)})
         job = tx.execute(select(jobs).where(jobs.c.uid == uid)).first()
         if job is not None and not shows_sites(spec_of(job)):
             counted = [(work, result.model_copy(update={"log_tail": ""})) for work, result in counted]
