@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -24,8 +25,9 @@ from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
 from catchment.store.database import Transaction
 from catchment.store.schema import rounds, works
-from catchment.strategies.base import ClientUpdate, Strategy
+from catchment.strategies.base import Strategy
 from catchment.strategies.fedavg import FedAvg
+from catchment.strategies.sums import OPEN_UPDATES, ClientUpdate
 
 
 def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
@@ -80,13 +82,29 @@ def aggregate(store: Store, strategy: Strategy, weights_digest: str, admitted: l
     staged = new_staged_file(store.blobs)
     with TensorFile.open(store.blobs.local_path(weights_digest)) as weights:
         sums = strategy.begin(weights)
-        for work in sorted(admitted, key=lambda work: work.site):
-            with TensorFile.open(store.blobs.local_path(work.update)) as tensors:
-                strategy.accumulate(sums, ClientUpdate(work.site, work.num_samples, tensors))
-            faults.reach("mid_aggregate")
-        with TensorWriter.create(staged, weights.signature) as writer:
-            strategy.finish(sums, weights, writer)
+        with contextlib.ExitStack() as files:
+            for batch in _batches(sorted(admitted, key=lambda work: work.site)):
+                sums.settle()
+                files.close()
+                updates = [_opened(store, work) for work in batch]
+                for update in updates:
+                    files.enter_context(update.tensors)
+                strategy.accumulate(sums, updates)
+                faults.reach("mid_aggregate")
+            with TensorWriter.create(staged, weights.signature) as writer:
+                strategy.finish(sums, weights, writer)
     return keep_staged(store.blobs, staged)
+
+
+def _batches(works: list[Row[Any]]) -> Iterator[list[Row[Any]]]:
+    """So few at a time that they can all be open; the last of them stay open until the end."""
+    for start in range(0, len(works), OPEN_UPDATES):
+        yield works[start : start + OPEN_UPDATES]
+
+
+def _opened(store: Store, work: Row[Any]) -> ClientUpdate:
+    tensors = TensorFile.open(store.blobs.local_path(work.update))
+    return ClientUpdate(work.site, work.num_samples, tensors)
 
 
 def _commit(

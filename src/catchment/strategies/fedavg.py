@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from catchment.errors import BadTensors
 from catchment.models.tensors import TensorFile, TensorWriter
-from catchment.strategies.base import BLOCK_ELEMENTS, ClientUpdate, Strategy, Sums
+from catchment.strategies.base import Strategy
+from catchment.strategies.sums import ClientUpdate, Sums
+from catchment.strategies.writing import write_changed
 
 
 class FedAvg(Strategy):
@@ -19,9 +23,9 @@ class FedAvg(Strategy):
     def __init__(self, learning_rate: float = 1.0) -> None:
         self.learning_rate = learning_rate
 
-    def accumulate(self, sums: Sums, update: ClientUpdate) -> None:
-        """Add one update, weighted by its number of samples."""
-        sums.add(update, float(update.num_samples))
+    def accumulate(self, sums: Sums, updates: Sequence[ClientUpdate]) -> None:
+        """Add updates, weighted by their numbers of samples."""
+        sums.add(updates, [float(update.num_samples) for update in updates])
 
     def finish(self, sums: Sums, weights: TensorFile, writer: TensorWriter) -> None:
         """Write `w + learning_rate * mean`, block by block.
@@ -32,19 +36,6 @@ class FedAvg(Strategy):
         if sums.num_samples <= 0:
             raise BadTensors("no samples took part in the round; the weights stay as they are")
         step = self.learning_rate / sums.num_samples
-        for name, info in weights.signature.items():
-            if not info.is_float:
-                writer.write(name, sums.others[name].reshape(info.shape))
-                continue
-            total = sums.floats[name]
-            if total.size == 0:
-                writer.write(name, weights.float_array(name))
-            for start in range(0, total.size, BLOCK_ELEMENTS):
-                part = total[start : start + BLOCK_ELEMENTS]
-                with np.errstate(over="ignore", invalid="ignore"):
-                    new = weights.block(name, start, start + part.size, np.float64) + part * step
-                if not np.isfinite(new).all():
-                    raise BadTensors(
-                        f"the new weights of {name!r} are not finite; is learning_rate too large?"
-                    )
-                writer.write_block(name, new)
+        write_changed(
+            weights, sums, writer, lambda _name, _start, _stop, total: np.multiply(total, step, out=total)
+        )

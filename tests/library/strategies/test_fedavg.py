@@ -19,9 +19,9 @@ from safetensors.torch import save_file as save_torch
 
 from catchment.errors import BadTensors
 from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
-from catchment.strategies import base
-from catchment.strategies.base import ClientUpdate
+from catchment.strategies import sums, writing
 from catchment.strategies.fedavg import FedAvg
+from catchment.strategies.sums import ClientUpdate
 
 Arrays = dict[str, np.ndarray]
 SETTINGS = settings(
@@ -45,7 +45,7 @@ def aggregate(
             path = folder / f"update-{number}.safetensors"
             write_tensors(path, tensors)
             update = files.enter_context(TensorFile.open(path))
-            strategy.accumulate(sums, ClientUpdate(f"site-{number}", num_samples, update))
+            strategy.accumulate(sums, [ClientUpdate(f"site-{number}", num_samples, update)])
         with TensorWriter.create(target, current.signature) as writer:
             strategy.finish(sums, current, writer)
     return target
@@ -194,8 +194,10 @@ def test_tensors_larger_than_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyP
     weights = {name: random.normal(size=(7, 11)).astype(np.float32) for name in "ab"}
     updates = [(n, {name: random.normal(size=(7, 11)).astype(np.float32) for name in "ab"}) for n in (3, 5)]
     whole = aggregate(tmp_path, weights, updates).read_bytes()
-    monkeypatch.setattr(base, "BLOCK_ELEMENTS", 8)
-    monkeypatch.setattr("catchment.strategies.fedavg.BLOCK_ELEMENTS", 8)
+    monkeypatch.setattr(sums, "BLOCK_ELEMENTS", 8)
+    monkeypatch.setattr(sums, "WINDOW_ELEMENTS", 16)
+    monkeypatch.setattr(writing, "BLOCK_ELEMENTS", 8)
+    monkeypatch.setattr(writing, "WINDOW_ELEMENTS", 16)
     assert aggregate(tmp_path, weights, updates).read_bytes() == whole
 
 
