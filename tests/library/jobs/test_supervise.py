@@ -1,50 +1,20 @@
-"""The supervisor: what it makes of every job, in every state of its flow run, whatever breaks."""
+"""The supervisor: what it makes of every job, in every state of its flow run."""
 
 from __future__ import annotations
-
-import shutil
-import threading
-from pathlib import Path
-from typing import Any, get_args
 
 import pytest
 
 from catchment.errors import SetupError, Unreachable
 from catchment.jobs import lifecycle, supervise
 from catchment.jobs.states import JobState
-from catchment.jobs.supervise import RunState, supervise_once
+from catchment.jobs.supervise import supervise_once
 from catchment.rounds.claim import claim_job, renew
-from catchment.store import Store, open_store
-from tests.library.jobs.doubles import RecordingLauncher, change, make, row
+from catchment.store import Store
+from tests.library.jobs.doubles import RecordingLauncher, change, make, row, running_and_lost, started, status
 from tests.library.store.fresh import BOTH, Clock
-from tests.thread_sites import job
 
 S = JobState
 LOOK = supervise.LOOK_AT_RUN_S + 0.1
-
-
-@pytest.fixture
-def launcher() -> RecordingLauncher:
-    return RecordingLauncher()
-
-
-def started(store: Store, job_id: str = "j") -> lifecycle.Start:
-    make(store, job_id=job_id)
-    start = lifecycle.request_start(store, "default", job_id)
-    assert start is not None
-    return start
-
-
-def running_and_lost(store: Store, clock: Clock, **values: Any) -> Any:
-    """A RUNNING job whose process has not renewed its lease."""
-    make(store, S.RUNNING, **values)
-    clock.forward(store.settings.job_lease_s + 0.1)
-    return row(store)
-
-
-def status(store: Store) -> tuple[str, str]:
-    found = row(store)
-    return found.state, found.reason
 
 
 # Starting
@@ -225,133 +195,6 @@ def test_a_run_that_claimed_before_it_was_written_down_is_fine(
     assert (row(store).state, row(store).flow_run_id) == (S.RUNNING, f"run-{start.key}")
 
 
-# Running
-
-
-def test_a_job_whose_process_lives_is_left_alone(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    make(store, S.RUNNING)
-    launcher.failure = AssertionError("nobody should ask")  # type: ignore[assignment]
-    clock.forward(store.settings.job_lease_s - 0.1)
-    supervise_once(store, launcher)
-    assert row(store).state == S.RUNNING
-
-
-AFTER_LOSS: dict[str, S] = {
-    "waiting": S.RUNNING,
-    "pending": S.RUNNING,
-    "running": S.STARTING,
-    "cancelling": S.STOPPED,
-    "cancelled": S.STOPPED,
-    "completed": S.STARTING,
-    "failed": S.STARTING,
-    "crashed": S.STARTING,
-    "gone": S.STARTING,
-}
-
-
-def test_the_table_knows_every_state() -> None:
-    assert set(AFTER_LOSS) == set(get_args(RunState))
-
-
-@pytest.mark.parametrize(("state", "after"), AFTER_LOSS.items())
-def test_a_lost_process(
-    store: Store, launcher: RecordingLauncher, clock: Clock, state: RunState, after: S
-) -> None:
-    lost = running_and_lost(store, clock, progress=33)
-    launcher.states["flow-j"] = state
-    supervise_once(store, launcher)
-    now = row(store)
-    assert now.state == after
-    if after == S.STARTING:
-        ((start, run),) = launcher.relaunched
-        assert (start.key, start.resume, run) == (f"{lost.uid}-1", True, "flow-j")
-        assert "goes on after its last committed round" in now.reason
-        assert (now.resumes, now.run, now.lease_owner) == (1, 1, None)
-    else:
-        assert launcher.relaunched == []
-    if after == S.STOPPED:
-        assert now.reason == "the flow run was cancelled in Prefect"
-    supervise_once(store, launcher)
-    assert len(launcher.relaunched) <= 1, "a run that was just restarted is left alone"
-
-
-def test_a_resumed_job_may_have_another_run(store: Store, launcher: RecordingLauncher, clock: Clock) -> None:
-    running_and_lost(store, clock)
-    launcher.states["flow-j"] = "gone"
-    launcher.relaunched_as = "flow-new"
-    supervise_once(store, launcher)
-    assert (row(store).state, row(store).flow_run_id) == (S.STARTING, "flow-new")
-
-
-def test_a_job_that_gets_nowhere_fails_in_the_end(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    make(store, S.RUNNING)
-    launcher.states["flow-j"] = "crashed"
-    for _ in range(store.settings.max_resumes):
-        clock.forward(store.settings.job_lease_s + LOOK)
-        supervise_once(store, launcher)
-        assert row(store).state == S.STARTING
-    clock.forward(LOOK)
-    supervise_once(store, launcher)
-    assert len(launcher.relaunched) == store.settings.max_resumes == 5
-    assert status(store) == (
-        "FAILED",
-        "the flow process was lost 6 times without a round in between; the flow run is crashed",
-    )
-    assert launcher.cancelled == ["flow-j"]
-
-
-def test_a_lost_job_whose_run_nobody_takes_again_fails_in_the_end(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    running_and_lost(store, clock)
-    supervise_once(store, launcher)
-    assert row(store).state == S.RUNNING
-    clock.forward(store.settings.start_timeout_s)
-    supervise_once(store, launcher)
-    assert row(store).state == S.FAILED
-    assert "no flow runner" in row(store).reason
-
-
-def test_a_lost_job_waits_for_a_prefect_that_is_away(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    running_and_lost(store, clock)
-    launcher.failure = Unreachable("Prefect does not answer")
-    supervise_once(store, launcher)
-    assert (row(store).state, row(store).resumes) == (S.RUNNING, 0)
-    launcher.failure = None
-    launcher.states["flow-j"] = "crashed"
-    supervise_once(store, launcher)
-    assert row(store).state == S.STARTING
-
-
-def test_a_process_that_comes_back_meanwhile_keeps_its_job(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    running_and_lost(store, clock)
-    launcher.states["flow-j"] = "running"
-    launcher.meanwhile = lambda: change(store, lease_until=clock() + 20)
-    supervise_once(store, launcher)
-    assert (row(store).state, row(store).resumes) == (S.RUNNING, 0)
-    assert launcher.cancelled == []
-
-
-def test_a_lost_job_that_is_stopped_while_it_is_resumed_stays_stopped(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    running_and_lost(store, clock)
-    launcher.states["flow-j"] = "gone"
-    launcher.relaunched_as = "flow-new"
-    launcher.meanwhile = lambda: lifecycle.request_stop(store, "default", "j")
-    supervise_once(store, launcher)
-    assert row(store).state == S.STOPPING
-    assert launcher.cancelled == ["flow-new"]
-
-
 # Stopping and deleting
 
 
@@ -405,119 +248,3 @@ def test_a_deleted_job_is_removed_once_nobody_writes_any_more(
     assert not store.files.is_folder("default", "out/j_V1")
     assert store.files.is_file("default", "models/init.safetensors")
     assert set(launcher.cancelled) == {"flow-j"}
-
-
-# Trouble stays where it is
-
-
-def test_one_jobs_trouble_does_not_keep_it_from_the_others(
-    store: Store, launcher: RecordingLauncher, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make(store, S.DELETING, "broken", run_folders=["out/broken"])
-    clock.forward(1)
-    make(store, S.DELETING, "escaping", run_folders=["../../escaping"])
-    clock.forward(1)
-    make(store, S.STOPPING, "fine")
-    clock.forward(store.settings.job_lease_s + 1)
-    store.files.write_bytes("default", "out/broken/x", b"x")
-    remove = shutil.rmtree
-
-    def refuse(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr(shutil, "rmtree", refuse)
-    supervise_once(store, launcher)
-    assert row(store, "fine").state == S.STOPPED
-    assert row(store, "broken").state == S.DELETING
-    assert row(store, "broken").supervised_until == 0.0
-    monkeypatch.setattr(shutil, "rmtree", remove)
-    supervise_once(store, launcher)
-    assert row(store, "broken") is None
-
-
-def test_a_queue_that_cannot_move_does_not_keep_busy_jobs_from_being_looked_after(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    make(store, job_id="poisoned", queued_at=clock())
-    (store.settings.home / "namespaces" / "default" / "out").symlink_to("/")
-    make_without_files(store, clock)
-    supervise_once(store, launcher)
-    assert row(store).state == S.STOPPED
-
-
-def make_without_files(store: Store, clock: Clock) -> None:
-    """A STOPPING job whose process is gone."""
-    lifecycle.create_job(store, "default", job(output="elsewhere"))
-    change(store, state=S.STOPPING, run=1, flow_run_id="flow-j")
-
-
-@BOTH
-def test_two_supervisors_look_after_a_job_once(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    running_and_lost(store, clock)
-    launcher.states["flow-j"] = "crashed"
-    other = open_store(store.settings)
-    other.db.clock = clock
-    both = threading.Barrier(2, timeout=10)
-
-    def look(mine: Store) -> None:
-        read = mine.db.read
-
-        def together(step: Any) -> Any:
-            found = read(step)
-            both.wait()
-            return found
-
-        mine.db.read = together  # type: ignore[method-assign]
-        supervise_once(mine, launcher)
-
-    threads = [threading.Thread(target=look, args=(each,)) for each in (store, other)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    del store.db.read
-    other.close()
-    assert len(launcher.relaunched) == 1
-    assert row(store).resumes == 1
-
-
-def test_a_second_look_that_began_with_the_first_finds_it_done(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    """The other supervisor read the job before the first one moved it, and comes when it is free again."""
-    running_and_lost(store, clock)
-    launcher.states["flow-j"] = "crashed"
-    read = store.db.read
-
-    def late(step: Any) -> Any:
-        found = read(step)
-        store.db.read = read  # type: ignore[method-assign]
-        supervise_once(store, launcher)
-        return found
-
-    store.db.read = late  # type: ignore[method-assign]
-    supervise_once(store, launcher)
-    assert len(launcher.relaunched) == 1
-    assert row(store).resumes == 1
-
-
-def test_the_claim_of_a_supervisor_that_died_lapses(
-    store: Store, launcher: RecordingLauncher, clock: Clock
-) -> None:
-    started(store)
-    change(store, supervised_until=clock() + supervise.CLAIM_S)
-    supervise_once(store, launcher)
-    assert launcher.launched == []
-    clock.forward(supervise.CLAIM_S)
-    supervise_once(store, launcher)
-    assert len(launcher.launched) == 1
-
-
-def test_resting_jobs_are_not_looked_at(store: Store, launcher: RecordingLauncher, clock: Clock) -> None:
-    for state in (S.QUEUED, S.FINISHED, S.FAILED, S.STOPPED):
-        make(store, state, state.lower())
-    clock.forward(10_000)
-    launcher.failure = AssertionError("nobody should ask")  # type: ignore[assignment]
-    supervise_once(store, launcher)
