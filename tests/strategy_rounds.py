@@ -32,6 +32,9 @@ class Files:
         for path, (_, tensors) in zip(self._paths, updates, strict=True):
             write(path, tensors)
 
+    def __len__(self) -> int:
+        return len(self._paths)
+
     def batches(self) -> Iterator[Sequence[ClientUpdate]]:
         for start in range(0, len(self._paths), self._batch):
             with contextlib.ExitStack() as files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, select
 
 from catchment.jobs import namespaces, rows, spent
 from catchment.jobs.privacy import shows_sites
@@ -14,6 +14,11 @@ from catchment.store.database import Transaction
 from catchment.store.schema import checkpoints, jobs, rounds, works
 
 T = TypeVar("T")
+SHOWN: tuple[ColumnElement[Any], ...] = (
+    *(jobs.c.uid, jobs.c.namespace, jobs.c.spec, jobs.c.state, jobs.c.reason, jobs.c.progress),
+    *(jobs.c.created_at, jobs.c.started_at, jobs.c.finished_at, jobs.c.run, jobs.c.flow_run_id),
+)
+"""What `job_view` looks at; a job's other columns hold documents that take longer to read."""
 
 
 def job_view(
@@ -67,7 +72,7 @@ def list_view(
 ) -> list[dict[str, Any]]:
     """A page of a namespace's jobs, oldest first."""
     namespaces.require(tx, namespace)
-    statement = select(jobs).where(jobs.c.namespace == namespace)
+    statement = select(*SHOWN).where(jobs.c.namespace == namespace)
     if state is not None:
         statement = statement.where(jobs.c.state == state)
     page = tx.execute(statement.order_by(jobs.c.created_at, jobs.c.uid).offset(offset).limit(limit)).all()

@@ -15,6 +15,9 @@ from catchment.models.casting import bfloat16_values
 from catchment.models.header import LENGTH_BYTES, Header, header_bytes, parse_header
 from catchment.models.signature import STORED_DTYPES, Array, Signature
 
+MAPPED_AROUND = 1 << 21
+"""Reading a page may map so many bytes before it too (a large folio), among them what was given back."""
+
 
 class TensorFile:
     """A safetensors file, validated and mapped into memory read-only.
@@ -27,13 +30,14 @@ class TensorFile:
         size_bytes: size of the whole file.
     """
 
-    def __init__(self, path: Path, header: Header, mapped: mmap.mmap) -> None:
+    def __init__(self, path: Path, header: Header, mapped: mmap.mmap, *, writable: bool = False) -> None:
         self.path = path
         self.signature: Signature = header.signature
         self.metadata = header.metadata
         self.size_bytes = len(mapped)
         self._offsets = header.offsets
         self._mapped: mmap.mmap | None = mapped
+        self._writable = writable
 
     @classmethod
     def open(cls, path: Path, *, copy_on_write: bool = False) -> Self:
@@ -53,7 +57,8 @@ class TensorFile:
             length = header_bytes(file.read(LENGTH_BYTES), size_bytes)
             header = parse_header(file.read(length), size_bytes)
             access = mmap.ACCESS_COPY if copy_on_write else mmap.ACCESS_READ
-            return cls(path, header, mmap.mmap(file.fileno(), size_bytes, access=access))
+            mapped = mmap.mmap(file.fileno(), size_bytes, access=access)
+            return cls(path, header, mapped, writable=copy_on_write)
 
     def __enter__(self) -> Self:
         return self
@@ -98,6 +103,21 @@ class TensorFile:
         info = self.signature[name]
         values = bfloat16_values(part) if info.dtype == "BF16" else part
         return values.astype(info.compute_dtype if dtype is None else dtype, copy=False)
+
+    def forget(self, name: str, start: int, stop: int) -> None:
+        """Give back the memory of elements `start` to `stop`; reading them again fetches them from the file.
+
+        Mapped pages count as memory of the process that has read them. Whoever reads a large file once
+        calls this on the way. Files opened with `copy_on_write` keep theirs.
+        """
+        if self._mapped is None or self._writable or not hasattr(self._mapped, "madvise"):
+            return
+        info, first = self.signature[name], self._offsets[name]
+        width = STORED_DTYPES[info.dtype].itemsize
+        begin = max(0, first + start * width - MAPPED_AROUND) // mmap.PAGESIZE * mmap.PAGESIZE
+        end = first + min(stop, info.num_elements) * width
+        if end > begin:
+            self._mapped.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
     def float_array(self, name: str) -> Array:
         """The tensor in its shape: float64 for F64, float32 for every other floating dtype.

@@ -71,6 +71,7 @@ class PrivateSum(Strategy):
         sums = self._inner.begin(weights, context)
         for updates in cohort.batches():
             sums.add(updates, self._weights(updates))
+            sums.settle()
         if sums.num_updates:
             self._add_noise(sums)
         self.noised.denominator = sums.total_weight

@@ -17,7 +17,7 @@ from catchment.jobs.spec import Compression
 from catchment.models.interfaces import Tensors
 from catchment.models.signature import Array, Signature
 from catchment.store import Store
-from catchment.strategies.sums import BATCH, ClientUpdate
+from catchment.strategies.sums import OPEN_UPDATES, ClientUpdate
 from catchment.wire.messages import Algorithm
 
 MAX_OPEN = 200
@@ -51,11 +51,14 @@ class Admitted:
         self._works = sorted(works, key=lambda work: work.site)
         self._compression, self._signature = compression, signature
 
+    def __len__(self) -> int:
+        return len(self._works)
+
     def batches(self) -> Iterator[Sequence[ClientUpdate]]:
         """A few at a time."""
-        for start in range(0, len(self._works), BATCH):
+        for start in range(0, len(self._works), OPEN_UPDATES):
             with contextlib.ExitStack() as files:
-                works = self._works[start : start + BATCH]
+                works = self._works[start : start + OPEN_UPDATES]
                 yield [self._update(work, files.enter_context(self._open(work))) for work in works]
             faults.reach("mid_aggregate")
 

@@ -34,6 +34,9 @@ Weighting = Literal["samples", "uniform"]
 class Cohort(Protocol):
     """A round's admitted updates, in the order of their sites' names."""
 
+    def __len__(self) -> int:
+        """How many there are."""
+
     def batches(self) -> Iterator[Sequence[ClientUpdate]]:
         """A few at a time; each batch is closed before the next one is opened."""
 
@@ -145,7 +148,7 @@ class LinearStrategy(Strategy):
         return float(update.num_samples) if self.weighting == "samples" else 1.0
 
     def accumulate(self, sums: Sums, updates: Sequence[ClientUpdate]) -> None:
-        """Add some updates to the running sums; their files may be closed afterwards."""
+        """Add some updates to the running sums."""
         sums.add(updates, [self.weight(update) for update in updates])
 
     @abstractmethod
@@ -157,10 +160,14 @@ class LinearStrategy(Strategy):
         """
 
     def aggregate(self, cohort: Cohort, weights: Tensors, context: Context, writer: Sink) -> Outcome:
-        """Stream the updates through the sums, then finish."""
-        sums = self.begin(weights, context)
+        """Stream the updates through the sums; the last batch is added while the result is written."""
+        sums, left = self.begin(weights, context), len(cohort)
         for updates in cohort.batches():
             self.accumulate(sums, updates)
+            left -= len(updates)
+            if left <= 0:
+                return self.finish(sums, weights, context, writer)
+            sums.settle()
         return self.finish(sums, weights, context, writer)
 
 
@@ -182,7 +189,7 @@ def mean_of(sums: Sums) -> Callable[[str, int, int], Floats]:
         BadTensors: nothing took part.
     """
     share = mean_step(sums, Context())
-    return lambda name, start, stop: sums.floats[name][start:stop] * share
+    return lambda name, start, stop: sums.block(name, start, stop) * share
 
 
 def everybody(sums: Sums, context: Context, weighting: Weighting) -> float:

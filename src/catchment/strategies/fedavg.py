@@ -32,6 +32,6 @@ class FedAvg(LinearStrategy):
         """Write `w + learning_rate * mean`, block by block."""
         step = mean_step(sums, context)
         write_changed(
-            weights, sums.others, writer, lambda name, start, stop: sums.floats[name][start:stop] * step
+            weights, sums.others, writer, lambda name, start, stop: sums.block(name, start, stop) * step
         )
         return Outcome()

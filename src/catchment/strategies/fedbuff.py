@@ -58,6 +58,6 @@ class FedBuff(LinearStrategy):
         mean_step(sums, context)
         step = context.learning_rate / sums.num_updates
         write_changed(
-            weights, sums.others, writer, lambda name, start, stop: sums.floats[name][start:stop] * step
+            weights, sums.others, writer, lambda name, start, stop: sums.block(name, start, stop) * step
         )
         return Outcome(metrics={"staleness": dict(sorted(context.staleness.items()))})

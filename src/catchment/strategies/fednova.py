@@ -66,7 +66,7 @@ class FedNova(LinearStrategy):
         mean_steps = sums.samples_times_steps / sums.num_samples
         step = context.learning_rate * mean_steps / sums.num_samples
         write_changed(
-            weights, sums.others, writer, lambda name, start, stop: sums.floats[name][start:stop] * step
+            weights, sums.others, writer, lambda name, start, stop: sums.block(name, start, stop) * step
         )
         return Outcome(metrics={"mean_steps": mean_steps})
 

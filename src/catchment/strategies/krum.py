@@ -52,7 +52,7 @@ class MultiKrum(Strategy):
                 weights,
                 lower_medians(kept, weights.signature),
                 writer,
-                lambda name, start, stop: sums.floats[name][start:stop] * step,
+                lambda name, start, stop: sums.block(name, start, stop) * step,
             )
         names = [update.site for update in kept]
         rejected = [update.site for update in updates if update.site not in names]

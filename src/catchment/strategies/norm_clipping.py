@@ -48,7 +48,7 @@ class NormClipping(Strategy):
                 weights,
                 lower_medians(updates, weights.signature),
                 writer,
-                lambda name, start, stop: sums.floats[name][start:stop] * step,
+                lambda name, start, stop: sums.block(name, start, stop) * step,
             )
         return Outcome(metrics={"clip_norm": limit, "clipped": int((lengths > limit).sum())})
 

@@ -54,7 +54,7 @@ class Scaffold(LinearStrategy):
 
         def change(name: str, start: int, stop: int) -> Floats:
             controls.move(name, start, stop)
-            return sums.floats[name][start:stop] * step
+            return sums.block(name, start, stop) * step
 
         write_changed(weights, sums.others, writer, change)
         return Outcome(state=state.arrays)
@@ -76,7 +76,7 @@ class Control:
     def mean(self, kept: str, changes: str, start: int, stop: int) -> Floats:
         """The mean array `kept` of the state after the summed vector `changes`; it is kept."""
         mean = self._state.block(kept, start, stop) * self._kept
-        mean += self._sums.floats[changes][start:stop] / self._now
+        mean += self._sums.block(changes, start, stop) / self._now
         self._state.keep(kept, start, mean)
         return mean
 

@@ -38,9 +38,12 @@ def write_changed(
         if not info.is_float:
             writer.write(name, others[name].reshape(info.shape))
             continue
+        scratch = np.empty(min(size, info.num_elements))
         for start, stop in blocks(info.num_elements, size):
+            new = scratch[: stop - start]
+            np.copyto(new, weights.block(name, start, stop))
             with np.errstate(over="ignore", invalid="ignore"):
-                new = weights.block(name, start, stop, np.float64) + change(name, start, stop)
+                np.add(new, change(name, start, stop), out=new)
             if not np.isfinite(new).all():
                 raise BadTensors(f"the new weights of {name!r} are not finite; is learning_rate too large?")
             writer.write_block(name, new)

@@ -11,6 +11,7 @@ from catchment.jobs.launcher import RunState
 from catchment.jobs.starting import Start
 from catchment.jobs.states import JobState
 from catchment.store import Store
+from tests.library.store.fresh import Clock
 from tests.thread_sites import job
 
 
@@ -86,3 +87,22 @@ def make(store: Store, state: JobState = JobState.QUEUED, job_id: str = "j", **v
     if state in (JobState.FINISHED, JobState.FAILED, JobState.STOPPED):
         implied |= {"finished_at": store.db.clock()}
     return change(store, job_id, **{**implied, **values})
+
+
+def started(store: Store, job_id: str = "j") -> Start:
+    make(store, job_id=job_id)
+    start = lifecycle.request_start(store, "default", job_id)
+    assert start is not None
+    return start
+
+
+def running_and_lost(store: Store, clock: Clock, **values: Any) -> Any:
+    """A RUNNING job whose process has not renewed its lease."""
+    make(store, JobState.RUNNING, **values)
+    clock.forward(store.settings.job_lease_s + 0.1)
+    return row(store)
+
+
+def status(store: Store) -> tuple[str, str]:
+    found = row(store)
+    return found.state, found.reason

@@ -197,6 +197,21 @@ def test_views_outlive_their_file(tmp_path: Path) -> None:
     assert not view.flags.writeable
 
 
+@pytest.mark.parametrize("copy_on_write", [False, True])
+def test_forgetting_changes_no_value_not_even_written_ones(tmp_path: Path, copy_on_write: bool) -> None:
+    size = 3 << 20
+    write_tensors(tmp_path / "t", {"a": np.arange(7.0), "w": np.arange(size, dtype=np.float32)})
+    with TensorFile.open(tmp_path / "t", copy_on_write=copy_on_write) as file:
+        values = file.array("w")
+        if copy_on_write:
+            values[:] += 1
+        before = values.copy()
+        file.forget("w", size // 2, 2 * size)
+        file.forget("a", 0, 7)
+        np.testing.assert_array_equal(values, before)
+        np.testing.assert_array_equal(file.array("a"), np.arange(7.0))
+
+
 def test_a_digest_names_its_algorithm(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert file_digest(tmp_path / "f") == (
