@@ -79,9 +79,19 @@ async def report_round(claim: Claim, number: int) -> None:
                 + (f", {shown}" if shown else "")
                 + (f". {report['reason']}" if report["reason"] else "")
                 + f". Rule: {report['rule']}."
+                + (f" Privacy: {privacy_words(report['privacy'])}." if report["privacy"] else "")
             ),
         )
     )
+
+
+def privacy_words(record: dict[str, Any]) -> str:
+    """A round's privacy in a sentence: what was done, and the guarantee so far."""
+    clip = record.get("clip_norm")
+    done = "not clipped" if clip is None else f"clipped to {clip:.4g}"
+    std = record.get("mean_noise_std")
+    noise = f", noise of std {std:.4g} on the mean" if std is not None else ""
+    return f"updates {done}{noise}; {record['guarantee']}" if "guarantee" in record else "not counted yet"
 
 
 def log_line(report: dict[str, Any], metrics: str) -> str:
@@ -124,6 +134,8 @@ async def close(claim: Claim, summary: dict[str, Any]) -> None:
         summary["evaluated_rounds"], summary["accuracy"], summary["loss"], strict=True
     ):
         lines.append(f"| {number} | {_number(accuracy)} | {_number(loss)} |")
+    if "privacy" in summary:
+        lines += _privacy_lines(summary["privacy"])
     await _shown(
         acreate_markdown_artifact(
             markdown="\n".join(lines),
@@ -131,6 +143,13 @@ async def close(claim: Claim, summary: dict[str, Any]) -> None:
             description=f"Result of job {claim.job_id}",
         )
     )
+
+
+def _privacy_lines(privacy: dict[str, Any]) -> list[str]:
+    lines = ["", f"Privacy: {privacy['guarantee']}", "", "| round | epsilon |", "|---|---|"]
+    for number, epsilon in zip(privacy["rounds"], privacy["epsilons"], strict=True):
+        lines.append(f"| {number} | {'infinite' if epsilon is None else f'{epsilon:.4g}'} |")
+    return lines
 
 
 def _number(value: float | None) -> str:

@@ -12,9 +12,9 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from pydantic import Field
 
-from catchment.errors import CatchmentError, JobStopped, LeaseLost, RoundFailed
+from catchment.errors import BudgetSpent, CatchmentError, JobStopped, LeaseLost, RoundFailed
 from catchment.jobs.spec import JOB_ID, NAMESPACE
-from catchment.rounds import run
+from catchment.rounds import privacy, run
 from catchment.rounds.claim import Claim, lease_kept
 from catchment.rounds.select import MAX_ATTEMPTS
 from flows import artifacts
@@ -63,15 +63,38 @@ async def _rounds(claim: Claim) -> str:
     await rounds.prepare_run(claim)
     remaining = await asyncio.to_thread(run.remaining_rounds, process_store(), claim)
     progress = await artifacts.begin_progress(claim, remaining)
+    spent = ""
     for number in remaining:
+        if spent := await asyncio.to_thread(privacy.budget_spent, process_store(), claim, number):
+            break
         state: State[Any] = await federated_round(claim, number, return_state=True)
         if state.is_cancelled():
             raise JobStopped(state.message or "the round was cancelled")
-        await state.aresult()
+        try:
+            await state.aresult()
+        except BudgetSpent as late:  # the sites changed since it was asked
+            spent = str(late)
+            break
         await artifacts.move_progress(progress, number, remaining.stop - 1)
-    summary = await rounds.finish_run(claim)
+    if spent:
+        await _ended_early(claim, number - 1, spent)
+    summary = await rounds.finish_run(claim, spent)
     await artifacts.close(claim, summary)
     return str(summary["weights"])
+
+
+async def _ended_early(claim: Claim, last: int, reason: str) -> None:
+    """Evaluate and save the last round of a run whose privacy budget allows no more.
+
+    A broadcast function is called for evaluations that were due from the start, so the last round of such a
+    job is saved without one.
+    """
+    if last < 1:
+        raise BudgetSpent(reason)
+    extended = await asyncio.to_thread(run.extender_steps, process_store(), claim)
+    if "broadcast" not in extended:
+        await rounds.evaluate_round(claim, last)
+    await rounds.save_checkpoint(claim, last)
 
 
 @flow(name="federated_round", flow_run_name="{claim.job_id} round {number}", persist_result=False)

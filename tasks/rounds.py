@@ -109,6 +109,6 @@ async def finish_round(claim: Claim, number: int) -> list[str]:
 
 
 @task(name="finish run", task_run_name="finish run {claim.run}", **RETRY)
-async def finish_run(claim: Claim) -> dict[str, Any]:
-    """Write the run's metrics and end the job as FINISHED; its summary."""
-    return await asyncio.to_thread(run.finish_run, process_store(), claim)
+async def finish_run(claim: Claim, reason: str = "") -> dict[str, Any]:
+    """Write the run's metrics and end the job as FINISHED, with the reason of an early end; its summary."""
+    return await asyncio.to_thread(run.finish_run, process_store(), claim, reason)

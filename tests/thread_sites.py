@@ -13,6 +13,7 @@ import numpy as np
 from catchment.errors import CatchmentError
 from catchment.exchange import results, sites, transfer
 from catchment.models.tensors import file_digest, read_tensors, write_tensors
+from catchment.privacy.site import privatise
 from catchment.store import Store
 from catchment.wire.messages import Blob, PollRequest, Registration, SiteResources, WorkOrder, WorkResult
 
@@ -69,6 +70,8 @@ class Site:
     def upload(self, order: WorkOrder, update: dict[str, np.ndarray]) -> Blob:
         path = self.folder / f"{order.work_id}.safetensors"
         write_tensors(path, update)
+        if order.privacy is not None:
+            path = privatise(path, order.privacy).rename(path)
         return self.upload_file(order, path)
 
     def upload_file(self, order: WorkOrder, path: Path) -> Blob:

@@ -18,6 +18,7 @@ CatchmentError
 │   ├── DigestMismatch     SHA-256 differs from the announced digest
 │   └── OffsetMismatch     a chunk does not continue what is stored; carries the right offset
 ├── RoundFailed            a round ended below its threshold
+├── BudgetSpent            another round would cost more privacy than the job may
 ├── ExtenderFailed         a function of the job's extenders failed, hung or returned nothing usable
 ├── JobStopped             somebody asked the job to stop
 ├── LeaseLost              another process owns the run now
@@ -121,6 +122,10 @@ class OffsetMismatch(TransferError):
 
 class RoundFailed(CatchmentError):
     """A round ended below its threshold; the message names each site's outcome."""
+
+
+class BudgetSpent(CatchmentError):
+    """Another round would cost more privacy than the job's epsilon_budget."""
 
 
 class ExtenderFailed(CatchmentError):

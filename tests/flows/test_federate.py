@@ -15,7 +15,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.sorting import FlowRunSort
 
-from catchment.errors import RoundFailed
+from catchment.errors import BudgetSpent, RoundFailed
 from catchment.jobs import lifecycle
 from catchment.models.tensors import read_tensors
 from catchment.wire.messages import WorkOrder, WorkResult
@@ -120,3 +120,46 @@ def test_a_job_with_an_algorithm_of_its_own_runs_to_its_end(flow_store, make_sit
     np.testing.assert_allclose(new["w"], np.full((2, 3), weight), rtol=1e-6)
     reports = lifecycle.job_rounds(flow_store, "default", name)
     assert [report["strategy"]["name"] for report in reports] == [name] * 3
+
+
+def test_a_private_run_ends_at_its_budget_evaluated_saved_and_with_the_reason(
+    flow_store, make_site, prefect_server
+):
+    make_site("a")
+    make_site("b")
+    private = {"type": "DP", "noise_multiplier": 4.0, "clip_norm": 1.0, "epsilon_budget": 2.0}
+    hyper = {"max_round_num": 20, "evaluate_interval": 20, "save_interval": 20}
+    lifecycle.create_job(
+        flow_store, "default", job(id="budget", secure_algorithm=private, hyper_parameters=hyper)
+    )
+    digest = asyncio.run(federate("budget"))
+    shown = lifecycle.get_job(flow_store, "default", "budget")
+    assert shown["status"]["state"] == "FINISHED"
+    assert shown["status"]["reason"].startswith("epsilon_budget, 2, allows no further round")
+    assert 0 < shown["privacy"]["epsilon"] <= 2.0
+    reports = lifecycle.job_rounds(flow_store, "default", "budget")
+    assert {report["state"] for report in reports} == {"committed"}
+    assert 1 <= len(reports) < 20
+    assert reports[-1]["metrics"]["accuracy"] == shown["checkpoints"]["checkpoint_v1"]["accuracy"]
+    assert digest.startswith("sha256:")
+    parent, children = runs_of("budget")
+    assert parent.state_name == "Completed"
+    assert {child.state_name for child in children} == {"Completed"}
+    keys = ["round-default-budget-1", "result-default-budget"]
+    answer = httpx.post(f"{prefect_server}/artifacts/filter", json={"artifacts": {"key": {"any_": keys}}})
+    by_key = {artifact["key"]: artifact for artifact in answer.json()}
+    assert "client-level (epsilon" in by_key["round-default-budget-1"]["description"]
+    assert "| round | epsilon |" in by_key["result-default-budget"]["data"]
+
+
+def test_a_budget_below_one_round_fails_before_any_site_trains(flow_store, make_site):
+    site = make_site("a")
+    make_site("b")
+    private = {"type": "DP", "noise_multiplier": 1.0, "clip_norm": 1.0, "epsilon_budget": 1.0}
+    lifecycle.create_job(flow_store, "default", job(id="poor", secure_algorithm=private))
+    with pytest.raises(BudgetSpent):
+        asyncio.run(federate("poor"))
+    shown = lifecycle.get_job(flow_store, "default", "poor")["status"]
+    assert shown["state"] == "FAILED"
+    assert "epsilon_budget, 1, allows no further round" in shown["reason"]
+    assert site.seen == []

@@ -213,9 +213,19 @@ def _fields(found: Job, page: str) -> dict[str, str]:
         "created": found.create_time,
         "started": found.start_time or "",
         "finished": found.finish_time or "",
+        "epsilon": _epsilon(found.document.get("privacy")),
+        "privacy": str((found.document.get("privacy") or {}).get("guarantee", "")),
         "flow run": page or found.flow_run_id or "",
     }
     return {name: value for name, value in fields.items() if value}
+
+
+def _epsilon(privacy: dict[str, Any] | None) -> str:
+    if privacy is None:
+        return ""
+    spent, budget = privacy.get("epsilon"), privacy.get("epsilon_budget")
+    of = f" of {budget:g}" if budget is not None else ""
+    return f"{'infinite' if spent is None else f'{spent:.4g}'}{of} (delta {privacy.get('delta')})"
 
 
 def _number(value: float | None) -> str:

@@ -11,11 +11,12 @@ from catchment.errors import NotFound, TransferError
 from catchment.exchange import transfer
 from catchment.exchange.storable import storable
 from catchment.jobs import log
-from catchment.jobs.rows import topic
+from catchment.jobs.privacy import shows_sites
+from catchment.jobs.rows import spec_of, topic
 from catchment.jobs.states import AT_SITE, WorkState
 from catchment.store import Store
 from catchment.store.database import Transaction
-from catchment.store.schema import works
+from catchment.store.schema import jobs, works
 from catchment.wire.messages import Blob, ResultAnswer, WorkResult
 
 GIVEN = (WorkState.DELIVERED, WorkState.ADMITTED, WorkState.REJECTED, WorkState.FAILED)
@@ -57,8 +58,12 @@ def finish_work(
         if result.status == "done" and result.files is not None and work.files != result.files.digest:
             raise TransferError(f"files {result.files.digest} have not arrived; upload them first")
         values = _values(result, tx.now)
+        job = tx.execute(select(jobs).where(jobs.c.uid == work.job_uid)).first()
+        shown = job is None or shows_sites(spec_of(job))
+        if not shown:
+            values["log_tail"] = ""  # a script may print anything, and the site alone may read it
         tx.execute(update(works).where(works.c.id == work_id).values(**values))
-        log.write(tx, work.job_uid, *_told(work, result, values))
+        log.write(tx, work.job_uid, *_told(work, result, values, shown=shown))
         tx.notify(topic(work.job_uid))
         return ResultAnswer(accepted=True)
 
@@ -80,12 +85,13 @@ def _values(result: WorkResult, now: float) -> dict[str, Any]:
     }
 
 
-def _told(work: Row[Any], result: WorkResult, values: dict[str, Any]) -> list[log.Line]:
+def _told(work: Row[Any], result: WorkResult, values: dict[str, Any], *, shown: bool) -> list[log.Line]:
     """What the job's log says of a result: the end of the script's output, and what became of it."""
     level: log.Level = "info" if result.status == "done" else "error"
     lines = log.tail(values["log_tail"], level=level, source=work.site, run=work.run, round_number=work.round)
     done = "trained" if work.kind == "train" else "evaluated"
     words = f"{work.kind} failed: {values['reason']}"
     if result.status == "done":
-        words = f"{done} in {result.seconds:.2f} s: {log.numbers(values['metrics']) or 'no metrics'}"
+        numbers = (log.numbers(values["metrics"]) or "no metrics") if shown else "its metrics are not shown"
+        words = f"{done} in {result.seconds:.2f} s: {numbers}"
     return [*lines, log.Line(words, level, work.site, work.run, work.round)]

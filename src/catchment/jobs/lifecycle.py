@@ -303,8 +303,7 @@ def get_job(store: Store, namespace: str, job_id: str) -> dict[str, Any]:
     """The document's Job object, with namespace, times, status and checkpoints. Raises NotFound."""
 
     def step(tx: Transaction) -> dict[str, Any]:
-        row = rows.require(tx, namespace, job_id)
-        return views.job_view(row, views.checkpoints_of(tx, [row.uid]).get(row.uid, {}))
+        return views.one_view(tx, rows.require(tx, namespace, job_id))
 
     return store.db.read(step)
 

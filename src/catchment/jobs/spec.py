@@ -27,13 +27,24 @@ from pydantic import (
 
 from catchment.errors import InvalidField, NotSupportedYet
 from catchment.findings import invalid_field
+from catchment.jobs import privacy
 from catchment.strategies import plan
 
 JOB_ID = r"^[a-z0-9]([-a-z0-9]{0,98}[a-z0-9])?$"
 NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 PLAIN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 SERVER_FIELDS = frozenset(
-    {"namespace", "create_time", "start_time", "finish_time", "status", "checkpoints", "run", "flow_run_id"}
+    {
+        "namespace",
+        "create_time",
+        "start_time",
+        "finish_time",
+        "status",
+        "checkpoints",
+        "run",
+        "flow_run_id",
+        "privacy",
+    }
 )
 """Fields that the server sets. They are accepted in a body, so that what GET returned can be sent back."""
 
@@ -121,8 +132,18 @@ class Extenders(Spec):
         return self
 
 
+class AdaptiveClipping(Spec):
+    """Catchment's own: a clipping norm that follows a quantile of the updates' norms."""
+
+    quantile: Annotated[float, Field(gt=0, lt=1, description="Share of updates that stay unclipped.")] = 0.5
+    rate: Annotated[float, Field(gt=0, le=10)] = 0.2
+    count_noise: (
+        Annotated[float, Field(gt=0, description="Std of the noise on the unclipped count.")] | None
+    ) = None
+
+
 class SecureAlgorithm(Spec):
-    """The document's SecureAlgorithm, with Catchment's clip_norm, delta, placement and epsilon_budget."""
+    """The document's SecureAlgorithm, with Catchment's own fields of differential privacy."""
 
     type: Annotated[Literal["DP", "SSA"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)]
     noise_multiplier: Annotated[float, Field(ge=0)] | None = None
@@ -140,10 +161,21 @@ class SecureAlgorithm(Spec):
     delta: Annotated[float, Field(gt=0, lt=1)] | None = None
     placement: Literal["central", "site"] | None = None
     epsilon_budget: Annotated[float, Field(gt=0)] | None = None
+    adaptive_clipping: AdaptiveClipping | None = None
+    metrics: Literal["mean", "none"] | None = None
 
     @model_validator(mode="after")
     def _fields_belong_to_type(self) -> SecureAlgorithm:
-        dp = {"noise_multiplier", "adding_same_noise", "clip_norm", "delta", "placement", "epsilon_budget"}
+        dp = {
+            "noise_multiplier",
+            "adding_same_noise",
+            "clip_norm",
+            "delta",
+            "placement",
+            "epsilon_budget",
+            "adaptive_clipping",
+            "metrics",
+        }
         foreign = {"threshold", "mode", "use_same_mask"} if self.type == "DP" else dp
         given = sorted(name for name in foreign if getattr(self, name) is not None)
         if given:
@@ -310,6 +342,7 @@ def parse_job(body: object) -> Job:
     _check_quorum(job)
     _check_supported(job)
     plan.check(job)
+    privacy.check(job)
     return job
 
 
@@ -346,8 +379,8 @@ def _check_quorum(job: Job) -> None:
 
 def _check_supported(job: Job) -> None:
     """Refuse what is well formed but arrives with a later version."""
-    if job.secure_algorithm is not None:
-        raise NotSupportedYet("secure_algorithm")
+    if job.secure_algorithm is not None and job.secure_algorithm.type == "SSA":
+        raise NotSupportedYet("secure_algorithm", "type DP is")
     if job.register_ is not None:
         raise NotSupportedYet("register")
     if job.model_source[0] == "model_id":

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Row, select
 
-from catchment.jobs import namespaces
+from catchment.jobs import namespaces, rows, spent
+from catchment.jobs.privacy import shows_sites
 from catchment.jobs.states import RoundState
 from catchment.jobs.times import rfc3339, rfc3339_or_none
 from catchment.store.database import Transaction
 from catchment.store.schema import checkpoints, jobs, rounds, works
 
+T = TypeVar("T")
 
-def job_view(row: Row[Any], checkpoint_list: dict[str, Any]) -> dict[str, Any]:
+
+def job_view(
+    row: Row[Any], checkpoint_list: dict[str, Any], privacy: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """The document's Job: what was sent with defaults filled in, and what the server knows."""
     return {
         **row.spec,
@@ -25,7 +30,22 @@ def job_view(row: Row[Any], checkpoint_list: dict[str, Any]) -> dict[str, Any]:
         "checkpoints": checkpoint_list,
         "run": row.run,
         "flow_run_id": row.flow_run_id,
+        **({"privacy": privacy} if privacy is not None else {}),
     }
+
+
+def one_view(tx: Transaction, row: Row[Any]) -> dict[str, Any]:
+    """A single job."""
+    return _views(tx, [row])[0]
+
+
+def _views(tx: Transaction, page: list[Row[Any]]) -> list[dict[str, Any]]:
+    uids = [row.uid for row in page]
+    # One statement over the namespace beats ten thousand ids in one IN list.
+    lists = {uid: found for part in _parts(uids) for uid, found in checkpoints_of(tx, part).items()}
+    private = [(row, rows.spec_of(row)) for row in page if "secure_algorithm" in row.spec]
+    costs = {uid: found for part in _parts(private) for uid, found in spent.privacy_views(tx, part).items()}
+    return [job_view(row, lists.get(row.uid, {}), costs.get(row.uid)) for row in page]
 
 
 def checkpoints_of(tx: Transaction, uids: list[str]) -> dict[str, dict[str, Any]]:
@@ -51,22 +71,19 @@ def list_view(
     if state is not None:
         statement = statement.where(jobs.c.state == state)
     page = tx.execute(statement.order_by(jobs.c.created_at, jobs.c.uid).offset(offset).limit(limit)).all()
-    # One statement over the namespace beats ten thousand ids in one IN list.
-    uids = [row.uid for row in page]
-    lists = (
-        checkpoints_of(tx, uids)
-        if len(uids) <= 500
-        else {uid: found for part in _parts(uids) for uid, found in checkpoints_of(tx, part).items()}
-    )
-    return [job_view(row, lists.get(row.uid, {})) for row in page]
+    return _views(tx, list(page))
 
 
-def _parts(uids: list[str], size: int = 500) -> list[list[str]]:
-    return [uids[start : start + size] for start in range(0, len(uids), size)]
+def _parts(items: list[T], size: int = 500) -> list[list[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def rounds_view(tx: Transaction, uid: str, run: int, number: int | None = None) -> list[dict[str, Any]]:
-    """Each attempt at each round (or at one), with what every site did."""
+    """Each attempt at each round (or at one), with what every site did.
+
+    Under a secure algorithm without its sample numbers and metrics: those are the site's own data.
+    """
+    shown = shows_sites(rows.spec_of(rows.by_uid(tx, uid)))
     mine = [
         (rounds.c.job_uid == uid) & (rounds.c.run == run),
         (works.c.job_uid == uid) & (works.c.run == run),
@@ -76,7 +93,7 @@ def rounds_view(tx: Transaction, uid: str, run: int, number: int | None = None) 
     found = tx.execute(select(rounds).where(mine[0]).order_by(rounds.c.number, rounds.c.attempt)).all()
     outcomes: dict[tuple[int, int, str], list[dict[str, Any]]] = {}
     for work in tx.execute(select(works).where(mine[1]).order_by(works.c.site)):
-        outcomes.setdefault((work.round, work.attempt, work.kind), []).append(_outcome(work))
+        outcomes.setdefault((work.round, work.attempt, work.kind), []).append(_outcome(work, shown=shown))
     return [
         round_view(
             row,
@@ -111,20 +128,21 @@ def round_view(
         "strategy": row.strategy,
         "training_metrics": row.training_metrics,
         "metrics": row.metrics,
+        "privacy": row.privacy,
         "sites": training,
         "evaluation": evaluation,
     }
 
 
-def _outcome(work: Row[Any]) -> dict[str, Any]:
+def _outcome(work: Row[Any], *, shown: bool) -> dict[str, Any]:
     return {
         "site": work.site,
         "outcome": work.state,
         "reason": work.reason,
-        "num_samples": work.num_samples,
+        "num_samples": work.num_samples if shown else None,
         "seconds": round(work.seconds, 3),
         "bytes": work.update_bytes + work.files_bytes,
-        "metrics": work.metrics,
+        "metrics": work.metrics if shown else None,
     }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from catchment.models.tensors import TensorFile
+from catchment.models.interfaces import Tensors
 from catchment.models.updates import blocks
 from catchment.privacy.noise import NoiseSource
 
@@ -15,7 +15,7 @@ _MARGIN = 1.0 - 1e-9
 """A clipped update stays a hair below the bound, so that no rounding of its factor carries it above."""
 
 
-def update_norm(tensors: TensorFile) -> float:
+def update_norm(tensors: Tensors) -> float:
     """L2 norm of all floating-point elements together, buffers and algorithms' own vectors included.
 
     Read in blocks. Infinite where the squares overflow a double.

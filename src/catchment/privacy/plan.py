@@ -107,13 +107,19 @@ class Plan:
             return Release(self.noise_multiplier, "fixed_size", selection.chosen, selection.population)
         return Release(self.noise_multiplier)
 
-    def spent(self, releases: Iterable[Release]) -> Spent:
-        """What a run of these releases has cost."""
+    def spent(self, releases: Iterable[Release], *, sent: int | None = None) -> Spent:
+        """What a job has cost.
+
+        Args:
+            releases: its committed rounds.
+            sent: rounds that its sites trained for, committed or not: what the coordinator has seen.
+        """
         told = list(releases)
         if self.missing:
             return Spent(math.inf, self.delta, "none", math.inf, math.inf, f"no guarantee: {self.missing}")
         total = cost(told, self.delta)
-        seen = cost([Release(self.noise_multiplier / math.sqrt(self.threshold))] * len(told), self.delta)
+        attempts = len(told) if sent is None else sent
+        seen = cost([Release(self.noise_multiplier / math.sqrt(self.threshold))] * attempts, self.delta)
         return Spent(
             total.epsilon,
             self.delta,

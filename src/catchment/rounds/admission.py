@@ -10,6 +10,7 @@ from sqlalchemy import Row
 
 from catchment import archives
 from catchment.errors import BadTensors, TransferError
+from catchment.jobs.privacy import keeps_metrics
 from catchment.jobs.spec import Compression, Job
 from catchment.models.tensors import Signature, TensorFile, check_update
 from catchment.rounds.updates import open_update
@@ -19,6 +20,8 @@ from catchment.strategies.plan import sent_by, strategy_of
 
 MAX_SAMPLES = 2**40
 """More samples than any site has; a larger number would give one site all the weight."""
+MIN_REPORTS = 2
+"""Under a secure algorithm a mean of fewer reports is not shown: it would be a single site's."""
 
 
 def num_samples_of(metrics: dict[str, Any]) -> int:
@@ -104,3 +107,16 @@ def weighted_means(reports: list[dict[str, Any]]) -> dict[str, float]:
     means = {name: sums[name] / weights[name] for name in sums}
     # Finite values may have an infinite sum, and no JSON can show that.
     return {**{name: mean for name, mean in means.items() if math.isfinite(mean)}, "sample_num": total}
+
+
+def shown_means(job: Job, reports: list[dict[str, Any]]) -> dict[str, float]:
+    """The means of a round that are kept and shown.
+
+    Under a secure algorithm none where the job says so or where they would be a single site's, and never the
+    number of samples.
+    """
+    if job.secure_algorithm is None:
+        return weighted_means(reports)
+    if not keeps_metrics(job) or len(reports) < MIN_REPORTS:
+        return {}
+    return {name: mean for name, mean in weighted_means(reports).items() if name != "sample_num"}

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from catchment.jobs import rows
 from catchment.jobs.spec import Job
 from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
-from catchment.rounds import journal
+from catchment.rounds import journal, privacy
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import invited, misfit
 from catchment.rounds.orders import newest_counted
@@ -36,12 +36,14 @@ class Aggregated:
         state: digest of the strategy's new state; None for strategies without one.
         metrics: what the strategy says of the round.
         warnings: sentences for the job's log.
+        privacy: what differential privacy did, and has cost with this round; None without it.
     """
 
     weights: str
     state: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    privacy: dict[str, Any] | None = None
 
 
 def aggregate_round(
@@ -54,7 +56,9 @@ def aggregate_round(
     """
     job = rows.spec_of(row)
     context = store.db.read(lambda tx: context_of(store, tx, claim, row, attempt, admitted))
-    return aggregate(store, job, context, attempt.weights, attempt.state_before, admitted)
+    strategy = privacy.around(store, claim, job, strategy_of(job))
+    made = aggregate(store, job, context, attempt.weights, attempt.state_before, admitted, strategy)
+    return replace(made, privacy=privacy.record_of(store, claim, attempt, strategy))
 
 
 def context_of(
@@ -85,9 +89,10 @@ def aggregate(
     weights_digest: str,
     state_digest: str | None,
     admitted: list[Row[Any]],
+    strategy: Strategy | None = None,
 ) -> Aggregated:
     """New weights and state as blobs, from those that the round began with and its updates, in site order."""
-    strategy, staged = strategy_of(job), new_staged_file(store.blobs)
+    strategy, staged = strategy or strategy_of(job), new_staged_file(store.blobs)
     with contextlib.ExitStack() as files:
         weights = files.enter_context(TensorFile.open(store.blobs.local_path(weights_digest)))
         if state_digest is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from catchment.jobs.spec import Job
+from catchment.privacy.plan import Selection
 from catchment.strategies.plan import buffer_size
 from catchment.wire.messages import Registration
 
@@ -126,6 +127,21 @@ def sample_cohort(
         ),
     )
     return sorted(site.name for site in ranked[: max(0, cohort_size(job) - busy)])
+
+
+def selection_of(job: Job, chosen: int, fitting: int, *, again: bool = False) -> Selection:
+    """How a cohort came about, as the accountant of differential privacy asks.
+
+    Uniform is only what `random_client` draws from all sites that fit, in a round's first attempt.
+
+    Args:
+        job: the job.
+        chosen: sites in the cohort.
+        fitting: sites that it was chosen from.
+        again: whether sites that failed before were passed over.
+    """
+    uniform = job.random_client and not (job.untrained_first or job.client_labels or again)
+    return Selection(chosen, fitting, uniform)
 
 
 def cohort_size(job: Job) -> int:

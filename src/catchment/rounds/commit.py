@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -10,16 +11,18 @@ from sqlalchemy import Row, select
 from catchment import faults
 from catchment.errors import RoundFailed
 from catchment.jobs import log, purge, rows
+from catchment.jobs.privacy import shows_sites
+from catchment.jobs.spent import over_budget
 from catchment.jobs.states import RoundState, WorkState
 from catchment.rounds import broadcasting, journal
-from catchment.rounds.admission import weighted_means
+from catchment.rounds.admission import shown_means
 from catchment.rounds.aggregation import Aggregated, aggregate_round
 from catchment.rounds.buffered import end_stale, round_works, uncounted
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import rule_of
 from catchment.rounds.evaluation import evaluation_due, publish_evaluation
 from catchment.rounds.extended_aggregation import aggregate_extended
-from catchment.rounds.select import choose, open_round
+from catchment.rounds.select import choose, open_round, selection_record
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import rounds, works
@@ -58,15 +61,21 @@ def aggregate_and_commit(store: Store, claim: Claim, number: int) -> str:
     )
     if attempt.collected_at is None or len(admitted) < job.hyper_parameters.threshold_client_num:
         raise RoundFailed(f"round {number} of job {claim.job_id!r} is not ready to be committed")
-    own = aggregate_extended(store, claim, number, attempt.weights, admitted)
-    if own.weights:
-        made = Aggregated(own.weights, attempt.state_before)
+    made = None
+    if not shows_sites(job):
+        made = aggregate_round(store, claim, row, attempt, admitted)
+        own = aggregate_extended(store, claim, attempt, admitted, together=made.weights)
     else:
+        own = aggregate_extended(store, claim, attempt, admitted)
+    if own.weights:
+        made = replace(made or Aggregated("", attempt.state_before), weights=own.weights)
+    elif made is None:
         made = aggregate_round(store, claim, row, attempt, admitted)
     values = {
         "aggregated": own.aggregated,
         "rule": own.told(attempt.rule),
         "strategy": {"name": strategy_name(job), "metrics": made.metrics},
+        "privacy": made.privacy,
     }
     faults.reach("before_commit")
     store.db.write(lambda tx: _commit(store, tx, claim, number, made, admitted, values))
@@ -90,7 +99,7 @@ def _commit(
         raise RoundFailed(f"round {number} of job {claim.job_id!r} was closed by somebody else")
     job = rows.spec_of(row)
     hyper, sent_ahead = job.hyper_parameters, "broadcast" not in job.extender_functions
-    means = weighted_means([work.metrics or {} for work in admitted])
+    means = shown_means(job, [work.metrics or {} for work in admitted])
     journal.change_round(
         tx,
         attempt,
@@ -128,12 +137,24 @@ def _begin_next(
     *,
     publish: bool,
 ) -> None:
-    """Select and publish the next round if its sites are there; otherwise its select task waits for them."""
-    cohort, _missing = choose(store, tx, claim, row, number, failed=[])
-    if cohort is None:
+    """Select and publish the next round if its sites are there and its privacy budget allows it.
+
+    Otherwise its select task waits for them, or the flow finds that the run is over.
+    """
+    job, choice = rows.spec_of(row), choose(store, tx, claim, row, number, failed=[])
+    if choice.cohort is None or over_budget(tx, claim.uid, job, choice.selection):
         return
-    rule = rule_of(rows.spec_of(row), len(cohort))
-    journal.open_attempt(tx, claim, number, 0, cohort, made.weights, rule, made.state)
+    journal.open_attempt(
+        tx,
+        claim,
+        number,
+        0,
+        choice.cohort,
+        made.weights,
+        rule_of(job, len(choice.cohort)),
+        made.state,
+        selection_record(job, choice.selection),
+    )
     attempt = journal.latest_attempt(tx, claim, number)
     if attempt is not None and publish:
         open_round(store, tx, row, attempt)

@@ -11,7 +11,7 @@ from catchment.jobs import log, rows
 from catchment.jobs.spec import HyperParameters
 from catchment.jobs.states import PENDING, WorkState
 from catchment.rounds import journal
-from catchment.rounds.admission import weighted_means
+from catchment.rounds.admission import shown_means
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import misfit
 from catchment.rounds.collect import admit_delivered, lose_gone_sites
@@ -97,7 +97,7 @@ def _round(store: Store, tx: Transaction, claim: Claim, number: int) -> Row[Any]
 
 
 def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> tuple[bool, float]:
-    held(tx, claim)
+    job = rows.spec_of(held(tx, claim))
     row = journal.committed(tx, claim, number)
     found = journal.works_of(tx, claim, number, row.attempt, "evaluate")
     pending = [work for work in found if work.state in PENDING]
@@ -107,7 +107,7 @@ def _close_if_due(store: Store, tx: Transaction, claim: Claim, number: int) -> t
         return False, 0.0 if any(work.state == WorkState.DELIVERED for work in pending) else wait_s
     journal.take_back(tx, pending, "the evaluation closed without it")
     reports = [work.metrics or {} for work in found if work.state == WorkState.ADMITTED]
-    means = weighted_means(reports) if reports else None
+    means = (shown_means(job, reports) if reports else None) or None
     journal.change_round(tx, row, evaluated_at=tx.now, metrics=means)
     told = f"evaluated by {len(reports)} of {len(found)} sites"
     line = log.Line(f"{told}: {log.numbers(means)}", run=claim.run, round=number)

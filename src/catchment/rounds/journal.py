@@ -11,6 +11,7 @@ from sqlalchemy import Row, func, insert, select, update
 from catchment.errors import NotFound, RoundFailed
 from catchment.exchange.sites import is_online
 from catchment.jobs import log
+from catchment.jobs.privacy import shows_sites, site_privacy
 from catchment.jobs.rows import site_topic, spec_of
 from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
@@ -84,6 +85,7 @@ def open_attempt(
     weights: str,
     rule: str,
     state: str | None = None,
+    privacy: dict[str, Any] | None = None,
 ) -> None:
     """Write down a selected cohort, and the weights and the strategy's state that the attempt begins with."""
     tx.execute(
@@ -97,6 +99,7 @@ def open_attempt(
             cohort=list(cohort),
             weights=weights,
             state_before=state,
+            privacy=privacy,
             selected_at=tx.now,
         )
     )
@@ -146,8 +149,9 @@ def publish_works(
         "parameters": dict(job.parameters),
         "datasets": job.dataset_names,
         "resource": Resource(**job.resource.model_dump()).model_dump(),
-        "files_wanted": kind == "train" and "aggregate" in job.extender_functions,
+        "files_wanted": kind == "train" and "aggregate" in job.extender_functions and shows_sites(job),
         **algorithms(job),
+        "privacy": site_privacy(job) if kind == "train" else None,
         "state": {"digest": state, "size_bytes": store.blobs.size(state)} if state else None,
         **_prepared(tx, job_row, job, number, attempt, kind),
     }

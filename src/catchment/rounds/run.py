@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from catchment import faults
 from catchment.errors import LeaseLost, NotFound, RoundFailed
 from catchment.jobs import log, rows, views
+from catchment.jobs.spent import SHOWN
 from catchment.jobs.states import JobState, RoundState
 from catchment.rounds import checkpoints, journal
 from catchment.rounds.claim import Claim, held
@@ -61,14 +63,19 @@ def round_report(store: Store, claim: Claim, number: int) -> dict[str, Any]:
     return reports[-1]
 
 
-def finish_run(store: Store, claim: Claim) -> dict[str, Any]:
+def finish_run(store: Store, claim: Claim, reason: str = "") -> dict[str, Any]:
     """Write the run's metrics.json and end the job as FINISHED; its summary.
+
+    Args:
+        store: the store.
+        claim: the run.
+        reason: why it ends before its last round; empty when it does not.
 
     Raises:
         RoundFailed: no round was committed.
         JobStopped, LeaseLost: as `held`.
     """
-    summary = run_summary(store, claim)
+    summary = {**run_summary(store, claim), **({"reason": reason} if reason else {})}
     if not summary["rounds"]:
         raise RoundFailed("no round was committed")
     folder = store.db.read(lambda tx: held(tx, claim, lock=False)).run_folders[-1]
@@ -80,8 +87,9 @@ def finish_run(store: Store, claim: Claim) -> dict[str, Any]:
 
     def step(tx: Transaction) -> None:
         held(tx, claim)
-        rows.end(tx, claim.uid, JobState.FINISHED, progress=100)
+        rows.end(tx, claim.uid, JobState.FINISHED, reason, progress=100)
         told = f"FINISHED after {summary['rounds']} rounds, weights {summary['weights']}"
+        told += f": {reason}" if reason else ""
         log.write(tx, claim.uid, log.Line(told, run=claim.run))
 
     store.db.write(step)
@@ -110,9 +118,20 @@ def run_summary(store: Store, claim: Claim) -> dict[str, Any]:
             "accuracy": [row.metrics.get("accuracy") for row in evaluated],
             "loss": [row.metrics.get("loss") for row in evaluated],
             "checkpoints": views.checkpoints_of(tx, [claim.uid]).get(claim.uid, {}),
+            **({"privacy": _privacy(found)} if found and found[-1].privacy else {}),
         }
 
     return store.db.read(step)
+
+
+def _privacy(found: Sequence[Row[Any]]) -> dict[str, Any]:
+    """What the run's rounds cost, and the cost after each of them."""
+    told = [row.privacy or {} for row in found]
+    return {
+        **{key: told[-1].get(key) for key in SHOWN},
+        "rounds": [row.number for row in found],
+        "epsilons": [record.get("epsilon") for record in told],
+    }
 
 
 def fail_run(store: Store, claim: Claim, reason: str) -> None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import secrets
 import time
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Row
 
 from catchment import faults
-from catchment.errors import NotFound, RoundFailed
+from catchment.errors import BudgetSpent, NotFound, RoundFailed
 from catchment.exchange.sites import SITES_TOPIC
 from catchment.jobs import log, rows
+from catchment.jobs.privacy import plan_of
 from catchment.jobs.spec import Job
+from catchment.jobs.spent import over_budget
 from catchment.jobs.states import RoundState
+from catchment.privacy.plan import Selection
 from catchment.rounds import journal
 from catchment.rounds.buffered import busy_sites
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.cohort import (
     Candidate,
+    cohort_size,
     invited,
     misfit,
     rule_of,
     sample_cohort,
+    selection_of,
     unknown_labels,
 )
 from catchment.store import Store
@@ -38,6 +45,7 @@ def select_cohort(store: Store, claim: Claim, number: int) -> list[str]:
 
     Raises:
         RoundFailed: the round has failed as often as it may, or too few sites came in time.
+        BudgetSpent: the round would cost more privacy than the job may.
         JobStopped, LeaseLost: as `held`.
     """
     deadline: float | None = None
@@ -65,46 +73,83 @@ def _try_to_select(
     failed = journal.failed_attempts(tx, claim, number)
     if len(failed) >= MAX_ATTEMPTS:
         raise RoundFailed(failed[-1].reason)
-    cohort, missing = choose(store, tx, claim, row, number, failed)
+    choice = choose(store, tx, claim, row, number, failed)
+    cohort, missing = choice.cohort, choice.missing
     if cohort is None:
         if row.reason != missing:
             rows.change(tx, claim.uid, reason=missing, waits_for_sites=True)
             log.write(tx, claim.uid, log.Line(missing, "warning", run=claim.run, round=number))
         return None, missing, min(store.settings.cohort_wait_s, job.hyper_parameters.round_timeout)
+    if spent := over_budget(tx, claim.uid, job, choice.selection):
+        raise BudgetSpent(spent)
     attempt = known.attempt + 1 if known is not None else 0
     weights, state = current_weights(tx, claim, row)
-    journal.open_attempt(tx, claim, number, attempt, cohort, weights, rule_of(job, len(cohort)), state)
+    journal.open_attempt(
+        tx,
+        claim,
+        number,
+        attempt,
+        cohort,
+        weights,
+        rule_of(job, len(cohort)),
+        state,
+        selection_record(job, choice.selection),
+    )
     if row.reason or row.waits_for_sites:
         rows.change(tx, claim.uid, reason="", waits_for_sites=False)
     return cohort, "", 0.0
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A cohort, or None and what is missing.
+
+    Attributes:
+        cohort: names of sites, sorted.
+        missing: why there is no cohort.
+        selection: how the cohort came about.
+    """
+
+    cohort: list[str] | None
+    missing: str
+    selection: Selection
+
+
 def choose(
     store: Store, tx: Transaction, claim: Claim, row: Row[Any], number: int, failed: list[Row[Any]]
-) -> tuple[list[str] | None, str]:
-    """A cohort, or None and what is missing."""
+) -> Choice:
+    """A cohort, or what is missing.
+
+    Under differential privacy nobody can foresee it: what is drawn at random counts for the guarantee, and
+    the job's seed is no secret. What was drawn is written down, so a resumed round has the same cohort.
+    """
     job = rows.spec_of(row)
     sites = invited(job, journal.candidates(store, tx))
     reasons = {site.name: misfit(job, site, row.trusted_roots) for site in sites}
     busy = busy_sites(tx, claim, job)
     fitting = [site for site in sites if not reasons[site.name] and site.name not in busy]
     needed = sites_needed(job, number, begun=bool(failed)) - len(busy)
+    selection = selection_of(job, min(cohort_size(job), len(fitting)), len(fitting), again=bool(failed))
     if len(fitting) < needed:
-        return None, _missing(number, needed, fitting, reasons, unknown_labels(job, sites))
+        missing = _missing(number, needed, fitting, reasons, unknown_labels(job, sites))
+        return Choice(None, missing, selection)
     before = failed[-1] if failed else None
-    return (
-        sample_cohort(
-            job,
-            fitting,
-            seed=job.seed or 0,
-            round_number=number,
-            attempt=len(failed),
-            trained=journal.times_trained(tx, claim),
-            failed_before=_failed_sites(tx, claim, before),
-            busy=len(busy),
-        ),
-        "",
+    cohort = sample_cohort(
+        job,
+        fitting,
+        seed=secrets.randbits(64) if plan_of(job) is not None else job.seed or 0,
+        round_number=number,
+        attempt=len(failed),
+        trained=journal.times_trained(tx, claim),
+        failed_before=_failed_sites(tx, claim, before),
+        busy=len(busy),
     )
+    return Choice(cohort, "", selection)
+
+
+def selection_record(job: Job, selection: Selection) -> dict[str, Any] | None:
+    """What a selected attempt keeps for the accountant; None without differential privacy."""
+    return {"selection": asdict(selection)} if plan_of(job) is not None else None
 
 
 def sites_needed(job: Job, number: int, *, begun: bool) -> int:

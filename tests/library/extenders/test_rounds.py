@@ -98,6 +98,20 @@ def test_without_weights_in_its_result_the_aggregation_stands(driver, make_site)
     np.testing.assert_array_equal(weights_of(driver, driver.trained(claim, 1))["w"], np.full((2, 3), 2.0))
 
 
+def test_under_differential_privacy_aggregate_sees_all_updates_together_only(driver, make_site):
+    make_site("a", train=by(1.0, loss=0.25))
+    make_site("b", train=by(3.0, loss=0.5))
+    private = {"type": "DP", "noise_multiplier": 0, "clip_norm": 100.0}
+    claim = driver.begin(MEDIAN, "aggregate", secure_algorithm=private)
+    new = weights_of(driver, driver.trained(claim, 1))
+    np.testing.assert_array_equal(new["w"], np.full((2, 3), 2.0, np.float32))
+    assert new["steps"] == 1  # as the function made them; the mean itself keeps the round's
+    (said,) = (json.loads(line) for line in driver.called())
+    assert said == {"client": "all", "metrics": {}, "parameters": {}, "files": []}
+    (report, *_) = lifecycle.job_rounds(driver.store, "default", "j")
+    assert report["privacy"]["clip_norm"] == 100.0
+
+
 def test_what_aggregate_is_given_does_not_reach_the_store_when_it_is_changed(driver, make_site):
     make_site("a")
     make_site("b")
