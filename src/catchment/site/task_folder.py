@@ -10,7 +10,7 @@ from typing import Any
 from catchment import archives
 from catchment.errors import BadTensors, ScriptFailed
 from catchment.models.tensors import TensorFile, check_update, file_digest
-from catchment.wire.messages import Blob, WorkOrder, plain_file_name
+from catchment.wire.messages import Blob, SitePrivacy, WorkOrder, plain_file_name
 from catchment.wire.task import FILES, METRICS, PARAMETERS, PREPARED, RESULT, UPDATE, WEIGHTS, TaskFile
 
 _MAX_JSON_BYTES = 4 * 2**20
@@ -60,10 +60,10 @@ def committed(folder: Path, order: WorkOrder) -> Committed:
         if metrics is None:
             raise ScriptFailed("the script committed no metrics: call fl.commit_metrics({...})")
         return Committed(None, metrics, parameters, files)
-    return Committed(_checked_update(folder), metrics or {}, parameters, files)
+    return Committed(_checked_update(folder, order.privacy), metrics or {}, parameters, files)
 
 
-def _checked_update(folder: Path) -> Blob:
+def _checked_update(folder: Path, privacy: SitePrivacy | None) -> Blob:
     path = folder / UPDATE
     if (folder / WEIGHTS).is_symlink():
         raise ScriptFailed(f"the script replaced {WEIGHTS} by a link")
@@ -74,7 +74,18 @@ def _checked_update(folder: Path) -> Blob:
             check_update(update, weights.signature)
     except BadTensors as error:
         raise ScriptFailed(f"the committed weights cannot be used: {error}") from error
+    if privacy is not None:
+        path = _privatised(path, privacy)
     return Blob(digest=file_digest(path), size_bytes=path.stat().st_size)
+
+
+def _privatised(path: Path, privacy: SitePrivacy) -> Path:
+    from catchment.privacy.site import privatise  # other jobs need no cryptography
+
+    try:
+        return privatise(path, privacy).replace(path)
+    except BadTensors as error:
+        raise ScriptFailed(f"the update cannot be noised as the job asks: {error}") from error
 
 
 def _packed_files(folder: Path) -> Blob | None:

@@ -99,6 +99,18 @@ def test_a_job_is_shown_with_its_checkpoints_and_its_page(command: Command, serv
     assert re.search(r"checkpoint_v2 +0\.5000 +o/2\ncheckpoint_v10 +o/10", shown)
 
 
+@pytest.mark.parametrize(
+    ("epsilon", "budget", "told"), [(1.25, 8.0, "1.25 of 8"), (1.25, None, "1.25"), (None, None, "infinite")]
+)
+def test_a_private_job_is_shown_with_what_it_has_cost(
+    command: Command, server: TableServer, epsilon: float | None, budget: float | None, told: str
+) -> None:
+    privacy = {"epsilon": epsilon, "delta": 1e-5, "epsilon_budget": budget, "guarantee": "the words"}
+    server.answers[f"GET {JOB}"] = (200, {**job_document("RUNNING"), "privacy": privacy})
+    shown = command("job", "get", "digits").stdout
+    assert re.search(rf"epsilon +{told} \(delta 1e-05\)\nprivacy +the words", shown)
+
+
 def test_jobs_are_listed(command: Command, server: TableServer) -> None:
     server.answers[f"GET {JOBS}?state=RUNNING&limit=2"] = (200, {"jobs": [job_document(progress=40)]})
     arguments = ("job", "list", "--state", "running", "--limit", "2")
