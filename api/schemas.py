@@ -66,6 +66,18 @@ class CheckPoint(Shape):
     path: str
 
 
+class Privacy(Shape):
+    """What a job has cost in privacy; null stands for infinity."""
+
+    epsilon: float | None
+    delta: float
+    accountant: Annotated[str, Field(description="exact, PLD, RDP or none.")]
+    rdp_epsilon: float | None
+    epsilon_to_coordinator: float | None
+    guarantee: Annotated[str, Field(description="The guarantee in words, or why there is none.")]
+    epsilon_budget: float | None = None
+
+
 class Job(spec.Job):
     """The document's Job: what a user sends, and read-only what the server adds."""
 
@@ -79,6 +91,10 @@ class Job(spec.Job):
     ]
     run: ServerNumber = 0
     flow_run_id: ServerText = None
+    privacy: Annotated[
+        Privacy | None,
+        Field(description="Of a job with differential privacy.", json_schema_extra={"readOnly": True}),
+    ] = None
 
 
 class JobList(Shape):
@@ -128,6 +144,10 @@ class Round(Shape):
     strategy: Annotated[
         dict[str, Any] | None,
         Field(description="Of a committed round: the strategy's `name`, and `metrics` of its aggregation."),
+    ]
+    privacy: Annotated[
+        dict[str, Any] | None,
+        Field(description="Of a job with differential privacy: what was done, and the fields of Privacy."),
     ]
     training_metrics: dict[str, Any] | None
     metrics: dict[str, Any] | None

@@ -125,8 +125,13 @@ def test_a_job_with_an_algorithm_of_its_own_runs_to_its_end(flow_store, make_sit
 def test_a_private_run_ends_at_its_budget_evaluated_saved_and_with_the_reason(
     flow_store, make_site, prefect_server
 ):
-    make_site("a")
-    make_site("b")
+    def differing(order: WorkOrder, weights: dict) -> object:
+        """Counters keep their values under DP; without this all rounds' updates would be the same bytes."""
+        update, metrics = add_one(order, weights)
+        return {**update, "steps": np.array(order.round)}, metrics
+
+    make_site("a", train=differing)
+    make_site("b", train=differing)
     private = {"type": "DP", "noise_multiplier": 4.0, "clip_norm": 1.0, "epsilon_budget": 2.0}
     hyper = {"max_round_num": 20, "evaluate_interval": 20, "save_interval": 20}
     lifecycle.create_job(

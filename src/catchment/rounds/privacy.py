@@ -32,7 +32,7 @@ def around(store: Store, claim: Claim, job: Job, strategy: Strategy) -> Strategy
     plan = plan_of(job)
     if plan is None:
         return strategy
-    if not isinstance(strategy, LinearStrategy):
+    if not isinstance(strategy, LinearStrategy) or not strategy.linear:
         raise TypeError(f"{strategy.name} is not linear, and was to be refused with the job")
     last = store.db.read(lambda tx: journal.last_committed(tx, claim.uid, claim.run))
     return PrivateSum(strategy, plan, _clip_norm(plan, last))

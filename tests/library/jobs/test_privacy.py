@@ -135,7 +135,7 @@ def test_adaptive_clipping_that_cannot_be_is_refused(fields: dict[str, Any], fie
 
 
 @pytest.mark.parametrize(
-    "name", ["median", "trimmed_mean", "krum", "geometric_median", "norm_clipping", "fednova"]
+    "name", ["median", "trimmed_mean", "krum", "geometric_median", "norm_clipping", "fednova", "fedbuff"]
 )
 def test_rules_that_look_at_single_updates_are_refused(name: str) -> None:
     error = refused({**private(clip_norm=1.0), "strategy": {"name": name}})
