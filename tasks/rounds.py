@@ -22,6 +22,7 @@ from catchment.rounds import (
     finishing,
     prepare,
     run,
+    secure,
     select,
 )
 from catchment.rounds.checkpoints import Checkpoint
@@ -82,6 +83,18 @@ async def publish_work(claim: Claim, number: int) -> int:
 async def collect_updates(claim: Claim, number: int) -> Collected:
     """Wait for the cohort's updates and admit them."""
     return await asyncio.to_thread(collect.collect_updates, process_store(), claim, number)
+
+
+@task(name="agree keys", task_run_name="agree keys of round {number}", **RETRY)
+async def agree_keys(claim: Claim, number: int) -> int:
+    """Pass on the keys and shares of secure aggregation, while the sites train; how many sites take part."""
+    return await asyncio.to_thread(secure.agree_keys, process_store(), claim, number)
+
+
+@task(name="unmask", task_run_name="unmask round {number}", **RETRY)
+async def unmask(claim: Claim, number: int) -> Collected:
+    """Have the survivors confirmed and masks taken off their sum."""
+    return await asyncio.to_thread(secure.unmask, process_store(), claim, number)
 
 
 @task(name="aggregate and commit", task_run_name="aggregate and commit round {number}", **RETRY)

@@ -31,18 +31,22 @@ class Site:
         self.seen: list[WorkOrder] = []
         self.refused: list[str] = []
         self.over = threading.Event()
-        self.registration = Registration(
-            session=f"session-{name}",
-            address=f"127.0.0.1:{hash(name) % 50000 + 1024}",
+        self.registration = self.introduction()
+        sites.register(store, name, self.registration)
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def introduction(self) -> Registration:
+        """What the site says about itself."""
+        return Registration(
+            session=f"session-{self.name}",
+            address=f"127.0.0.1:{hash(self.name) % 50000 + 1024}",
             runtimes=("pytorch", "keras"),
             datasets=("digits",),
             entries=("train",),
             resources=SiteResources(cpu=8, memory_mb=8000),
             allow_scripts="always",
         )
-        sites.register(store, name, self.registration)
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.thread.start()
 
     def _run(self) -> None:
         while not self.over.is_set():

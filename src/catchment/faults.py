@@ -15,9 +15,12 @@ FOLDER_VARIABLE = "CATCHMENT_FAULT_DIR"
 POINTS = (
     "after_select",
     "after_publish",
+    "after_shares",
     "mid_upload",
     "after_result",
     "after_admission",
+    "after_survivors",
+    "after_request",
     "mid_aggregate",
     "before_commit",
     "mid_commit",

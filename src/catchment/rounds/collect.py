@@ -51,7 +51,7 @@ def collect_updates(store: Store, claim: Claim, number: int) -> Collected:
             return store.db.read(lambda tx, row=attempt: _collected(tx, claim, row))  # type: ignore[misc]
         if expected is None:
             row = store.db.read(lambda tx: held(tx, claim, lock=False))
-            expected = expected_of(store, rows.spec_of(row), attempt.weights)
+            expected = expected_of(store, row, attempt)
         admit_delivered(store, claim, number, attempt.attempt, "train", expected)
         closed, wait_s = store.db.write(lambda tx: _close_if_due(store, tx, claim, number))
         if closed is not None:
@@ -104,7 +104,8 @@ def admit_delivered(
                 if expected is not None
                 else num_samples_of(work.metrics or {})
             )
-            if "sample_num" not in (work.metrics or {}):
+            masked = expected is not None and expected.masked is not None
+            if not masked and "sample_num" not in (work.metrics or {}):
                 reason = "reported no sample_num, counted as 1"
         except (BadTensors, TransferError, NotFound) as error:
             state, reason = WorkState.REJECTED, str(error)

@@ -51,6 +51,9 @@ class Plan(ProtocolMessage):
         degree: masks are shared with so many neighbours; None for all others.
     """
 
+    # It also travels inside of work orders, which are kept as JSON, where a tuple is a list.
+    model_config = ConfigDict(strict=False)
+
     session: Annotated[str, Field(min_length=1, max_length=400)]
     mode: Mode
     cohort: Annotated[tuple[Name, ...], Field(min_length=2, max_length=100_000)]

@@ -16,12 +16,14 @@ difference is what can be had.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
 from catchment.errors import BadTensors
 from catchment.models.reading import TensorFile
 from catchment.models.signature import Array, Signature
+from catchment.secagg.messages import Plan
 from catchment.secagg.quantise import Floats, Quantiser, Words, signed
 
 HEADER_WORDS = 4
@@ -133,6 +135,25 @@ class Layout:
             part = out[start : start + _BLOCK]
             clipped += self.quantiser.encode(update.block(name, start, start + part.size), part, share)
         return clipped
+
+
+class Settings(Protocol):
+    """What an order says of the vector (wire.secagg.SecureOrder)."""
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def clip_value(self) -> float: ...
+    @property
+    def sample_cap(self) -> int: ...
+    @property
+    def by_samples(self) -> bool: ...
+
+
+def layout_of(settings: Settings, signature: Signature) -> Layout:
+    """The layout that coordinator and sites derive alike."""
+    quantiser = Quantiser(settings.clip_value, len(settings.plan.cohort))
+    return Layout(signature, quantiser, sample_cap=settings.sample_cap, by_samples=settings.by_samples)
 
 
 def _integers(file: TensorFile, name: str) -> Array:
