@@ -89,6 +89,17 @@ class SecureSession:
             if self._exchange is not None:
                 self._exchange.abort()
 
+    def call_off(self) -> None:
+        """Nobody wants the work any more: end the conversation, unless the update is masked and on its way.
+
+        The coordinator also calls off works that it has just taken, if the site asked while it held them.
+        A masked update whose attempt is really over learns that from the coordinator's next answer.
+        """
+        with self._changed:
+            masked = self._masked
+        if not masked:
+            self.stop()
+
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to say."""

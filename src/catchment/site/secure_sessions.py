@@ -77,11 +77,11 @@ class SecureSessions:
         return result.model_copy(update=changed)
 
     def drop(self, work_id: str) -> None:
-        """Nobody wants the work any more."""
+        """Nobody wants the work any more; the conversation about an update that was masked goes on."""
         with self._lock:
-            session = self._sessions.pop(work_id, None)
+            session = self._sessions.get(work_id)
         if session is not None:
-            session.stop()
+            session.call_off()
 
     def stop(self) -> None:
         """End all conversations."""
