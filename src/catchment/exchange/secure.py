@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 
 from catchment.errors import InvalidField, NotFound, ProtocolRefused
 from catchment.exchange import transfer
-from catchment.exchange.secure_messages import ALL, Attempt, get, put
+from catchment.exchange.secure_messages import ALL, Attempt, Step, get, put, some_of
 from catchment.findings import invalid_field
 from catchment.jobs.rows import secure_topic, topic
 from catchment.jobs.states import AT_SITE, RoundState, WorkState
@@ -48,22 +48,23 @@ def say(store: Store, site: str, work_id: str, step: str, body: bytes, *, secure
     except ValidationError as error:
         raise invalid_field(error) from None
 
-    def read(tx: Transaction) -> tuple[Row[Any], dict[str, str | None]]:
+    def read(tx: Transaction) -> tuple[Row[Any], dict[str, str]]:
         work = _open_work(tx, site, work_id, secured)
-        attempt = Attempt.of_work(work)
-        told = {step: get(tx, attempt, step) for step in ("roster", "survivors")}
-        identity = tx.execute(select(sites.c.identity).where(sites.c.name == site)).scalar()
-        return work, {**told, "identity": identity, "mine": get(tx, attempt, step, site)}
+        wanted: list[tuple[Step, str]] = [("roster", ALL), ("survivors", ALL), (step, site)]
+        known: dict[str, str] = dict(some_of(tx, Attempt.of_work(work), *wanted).items())
+        if isinstance(message, Advertise):
+            identity = tx.execute(select(sites.c.identity).where(sites.c.name == site)).scalar()
+            known["identity"] = identity or ""
+        return work, known
 
     work, known = store.db.read(read)
     kept = message.model_dump_json()
-    if known["mine"] == kept:
+    if known.get(step) == kept:
         return
     _check(site, Plan.model_validate(work.order["secure"]["plan"]), message, known)
 
     def write(tx: Transaction) -> None:
-        _open_work(tx, site, work_id, secured)
-        put(tx, Attempt.of_work(work), step, site, kept)
+        put(store, tx, Attempt.of_work(work), step, site, kept)
         tx.notify(topic(work.job_uid))
 
     store.db.write(write)
@@ -82,19 +83,19 @@ async def told(
     if step not in get_args(Told):
         raise NotFound(f"sites are told nothing at step {step!r}; they are at {', '.join(get_args(Told))}")
     deadline = time.monotonic() + min(max(wait_s, 0.0), LONGEST_S)
-    work = await asyncio.to_thread(
-        lambda: store.db.read(lambda tx: _open_work(tx, site, work_id, secured, any_state=True))
-    )
+    uid, body = await asyncio.to_thread(store.db.read, lambda tx: _told(tx, site, work_id, step, secured))
     while True:
-        ticket = store.db.signals.ticket(secure_topic(work.job_uid))
-        body = await asyncio.to_thread(store.db.read, lambda tx: _told(tx, site, work_id, step, secured))
         left = deadline - time.monotonic()
         if body is not None or left <= 0:
             return body
-        await store.db.signals.wait_async(ticket, left)
+        ticket = store.db.signals.ticket(secure_topic(uid))
+        _, body = await asyncio.to_thread(store.db.read, lambda tx: _told(tx, site, work_id, step, secured))
+        if body is None:
+            await store.db.signals.wait_async(ticket, left)
 
 
-def _told(tx: Transaction, site: str, work_id: str, step: str, secured: bool) -> str | None:
+def _told(tx: Transaction, site: str, work_id: str, step: str, secured: bool) -> tuple[str, str | None]:
+    """The job's uid, and what there is to tell."""
     work = _open_work(tx, site, work_id, secured)
     attempt = Attempt.of_work(work)
     if step == "delivery":
@@ -107,52 +108,46 @@ def _told(tx: Transaction, site: str, work_id: str, step: str, secured: bool) ->
         )
     if left_out:
         raise ProtocolRefused(f"the message of this site came too late for the attempt's {step}")
-    return body
+    return str(work.job_uid), body
 
 
-def _open_work(
-    tx: Transaction, site: str, work_id: str, secured: bool, *, any_state: bool = False
-) -> Row[Any]:
+def _open_work(tx: Transaction, site: str, work_id: str, secured: bool) -> Row[Any]:
     """The site's work under secure aggregation, while its attempt goes on."""
-    work = tx.execute(select(works).where(works.c.id == work_id, works.c.site == site)).first()
+    attempt = (rounds.c.state.label("round_state"), rounds.c.reason.label("round_reason"))
+    joined = select(works, *attempt).join(
+        rounds,
+        (works.c.job_uid == rounds.c.job_uid)
+        & (works.c.run == rounds.c.run)
+        & (works.c.round == rounds.c.number)
+        & (works.c.attempt == rounds.c.attempt),
+    )
+    work = tx.execute(joined.where(works.c.id == work_id, works.c.site == site)).first()
     if work is None or not work.order.get("secure"):
         raise NotFound(f"site {site!r} has no work {work_id!r} under secure aggregation")
     transfer.require_secured(work, secured)
-    attempt = tx.execute(
-        select(rounds).where(
-            rounds.c.job_uid == work.job_uid,
-            rounds.c.run == work.run,
-            rounds.c.number == work.round,
-            rounds.c.attempt == work.attempt,
-        )
-    ).first()
-    goes_on = attempt is not None and attempt.state == RoundState.OPEN
     has_part = work.state in (*AT_SITE, WorkState.DELIVERED, WorkState.ADMITTED)
-    if not any_state and not (goes_on and has_part):
-        raise ProtocolRefused(f"the attempt is over for this site: {work.reason or _ended(attempt)}")
+    if work.round_state != RoundState.OPEN or not has_part:
+        why = work.reason or work.round_reason or f"it is {work.round_state}"
+        raise ProtocolRefused(f"the attempt is over for this site: {why}")
     return work
 
 
-def _ended(attempt: Row[Any] | None) -> str:
-    return (attempt.reason or f"it is {attempt.state}") if attempt is not None else "it is gone"
-
-
-def _check(site: str, plan: Plan, message: BaseModel, known: dict[str, str | None]) -> None:
+def _check(site: str, plan: Plan, message: BaseModel, known: dict[str, str]) -> None:
     """Refuse what could never be part of a sum, at once and to the one who sent it."""
     if getattr(message, "sender", None) != site:
         raise InvalidField("sender", f"is not {site!r}, the site that sends this")
     if isinstance(message, Advertise):
-        if known["roster"] is not None:
+        if "roster" in known:
             raise ProtocolRefused("the attempt's roster is closed; the keys come too late, or are new ones")
         check_advertise(plan, message, lambda _, public: public.hex() == known["identity"])
     elif isinstance(message, Shares | Confirmation | Unmasking):
-        if known["roster"] is None:
+        if "roster" not in known:
             raise ProtocolRefused("the attempt has no roster yet")
         server = SecureServer(plan, Roster.model_validate_json(known["roster"]))
         if isinstance(message, Shares):
             server.check_shares(message)
             return
-        if known["survivors"] is None:
+        if "survivors" not in known:
             raise ProtocolRefused("the attempt has no survivors yet")
         survivors = Survivors.model_validate_json(known["survivors"])
         if isinstance(message, Confirmation):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, insert, select
+from sqlalchemy import ColumnElement, Row, delete, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
 
 from catchment.errors import ProtocolRefused
+from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import secagg_messages as table
 from catchment.wire.secagg import Said, Told
@@ -47,20 +49,18 @@ class Attempt:
         )
 
 
-def put(tx: Transaction, attempt: Attempt, step: Step, site: str, body: str) -> None:
+def put(store: Store, tx: Transaction, attempt: Attempt, step: Step, site: str, body: str) -> None:
     """Keep a message. The same again is harmless.
 
     Raises:
         ProtocolRefused: another one is there already.
     """
-    known = get(tx, attempt, step, site)
-    if known is not None:
-        if known != body:
-            raise ProtocolRefused(f"another message of step {step!r} was sent before in this attempt")
-        return
     values = {"job_uid": attempt.job_uid, "run": attempt.run, "round": attempt.round}
     values |= {"attempt": attempt.attempt, "step": step, "site": site, "body": body, "created_at": tx.now}
-    tx.execute(insert(table).values(**values))
+    insert = sqlite.insert if store.db.is_sqlite else postgresql.insert
+    new = insert(table).values(**values).on_conflict_do_nothing().returning(table.c.site)
+    if tx.execute(new).first() is None and get(tx, attempt, step, site) != body:
+        raise ProtocolRefused(f"another message of step {step!r} was sent before in this attempt")
 
 
 def get(tx: Transaction, attempt: Attempt, step: Step, site: str = ALL) -> str | None:
@@ -73,6 +73,13 @@ def all_of(tx: Transaction, attempt: Attempt, step: Step) -> dict[str, str]:
     """All sites' messages of a step, by site."""
     statement = select(table.c.site, table.c.body).where(attempt.rows & (table.c.step == step))
     return {row.site: row.body for row in tx.execute(statement.order_by(table.c.site))}
+
+
+def some_of(tx: Transaction, attempt: Attempt, *wanted: tuple[Step, str]) -> dict[Step, str]:
+    """Those of the wanted messages (step, site) that are there, by step."""
+    places = tuple_(table.c.step, table.c.site).in_(wanted)
+    found = tx.execute(select(table.c.step, table.c.body).where(attempt.rows & places))
+    return {row.step: row.body for row in found}
 
 
 def created_at(tx: Transaction, attempt: Attempt, step: Step) -> float | None:

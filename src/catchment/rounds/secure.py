@@ -104,7 +104,7 @@ def _agree(store: Store, tx: Transaction, claim: Claim, number: int) -> tuple[in
         waiting, wait_s = _waiting(store, tx, of, attempt, found, "advertise", attempt.published_at)
         if waiting:
             return None, wait_s
-        return _decided(tx, claim, attempt, lambda: _close_keys(tx, of, plan, found))
+        return _decided(tx, claim, attempt, lambda: _close_keys(store, tx, of, plan, found))
     names = Roster.model_validate_json(roster).names
     if onemask or messages.get(tx, of, "delivery", ALL) is not None:
         return len(names), 0.0
@@ -113,7 +113,7 @@ def _agree(store: Store, tx: Transaction, claim: Claim, number: int) -> tuple[in
     waiting, wait_s = _waiting(store, tx, of, attempt, mine, "shares", since)
     if waiting:
         return None, wait_s
-    return _decided(tx, claim, attempt, lambda: _close_shares(tx, of, plan, mine))
+    return _decided(tx, claim, attempt, lambda: _close_shares(store, tx, of, plan, mine))
 
 
 def _decided(tx: Transaction, claim: Claim, attempt: Row[Any], act: Any) -> tuple[int | None, float]:
@@ -127,7 +127,7 @@ def _decided(tx: Transaction, claim: Claim, attempt: Row[Any], act: Any) -> tupl
     return None, 0.0
 
 
-def _close_keys(tx: Transaction, of: Attempt, plan: Plan, found: list[Row[Any]]) -> None:
+def _close_keys(store: Store, tx: Transaction, of: Attempt, plan: Plan, found: list[Row[Any]]) -> None:
     there = {work.site for work in found if work.state in PENDING}
     bodies = messages.all_of(tx, of, "advertise")
     advertised = [Advertise.model_validate_json(body) for site, body in bodies.items() if site in there]
@@ -135,10 +135,10 @@ def _close_keys(tx: Transaction, of: Attempt, plan: Plan, found: list[Row[Any]])
     roster = open_roster(plan, advertised, lambda name, public: known.get(name) == public.hex())
     late = [work for work in found if work.state in AT_SITE and work.site not in roster.names]
     journal.take_back(tx, late, "sent no keys of secure aggregation in time")
-    messages.put(tx, of, "roster", ALL, roster.model_dump_json())
+    messages.put(store, tx, of, "roster", ALL, roster.model_dump_json())
 
 
-def _close_shares(tx: Transaction, of: Attempt, plan: Plan, found: list[Row[Any]]) -> None:
+def _close_shares(store: Store, tx: Transaction, of: Attempt, plan: Plan, found: list[Row[Any]]) -> None:
     there = {work.site for work in found if work.state in PENDING}
     bodies = messages.all_of(tx, of, "shares")
     shares = [Shares.model_validate_json(body) for site, body in bodies.items() if site in there]
@@ -146,9 +146,9 @@ def _close_shares(tx: Transaction, of: Attempt, plan: Plan, found: list[Row[Any]
     late = [work for work in found if work.state in AT_SITE and work.site not in deliveries]
     journal.take_back(tx, late, "sent no shares of secure aggregation in time")
     for site, delivery in deliveries.items():
-        messages.put(tx, of, "delivery", site, delivery.model_dump_json())
+        messages.put(store, tx, of, "delivery", site, delivery.model_dump_json())
     shared = Delivery(shared=tuple(sorted(deliveries)), boxes={})
-    messages.put(tx, of, "delivery", ALL, shared.model_dump_json())
+    messages.put(store, tx, of, "delivery", ALL, shared.model_dump_json())
     faults.reach("after_shares")
 
 
@@ -182,7 +182,7 @@ def _advance(
     survivors = messages.get(tx, of, "survivors")
     if survivors is None:
         shared = Delivery.model_validate_json(_there(tx, of, "delivery")).shared
-        messages.put(tx, of, "survivors", ALL, server.survivors(shared, alive).model_dump_json())
+        messages.put(store, tx, of, "survivors", ALL, server.survivors(shared, alive).model_dump_json())
         faults.reach("after_survivors")
         return 0.0
     told = Survivors.model_validate_json(survivors)
@@ -196,7 +196,7 @@ def _advance(
             request = server.request(told, confirmations)
         except SecureSumFailed as error:
             raise SecureSumFailed(f"{error}{_refusals(tx, of)}") from error
-        messages.put(tx, of, "request", ALL, request.model_dump_json())
+        messages.put(store, tx, of, "request", ALL, request.model_dump_json())
         faults.reach("after_request")
         return 0.0
     wait_s = _answers_missing(store, tx, of, plan, told, "unmasking", "request")

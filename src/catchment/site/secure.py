@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from catchment.errors import CatchmentError, PolicyRefused, ProtocolRefused, SiteError, Unreachable
+from catchment.errors import CatchmentError, ProtocolRefused, SiteError, Unreachable
 from catchment.models.tensors import TensorFile, file_digest, write_tensors
 from catchment.secagg.client import SecureClient
 from catchment.secagg.keys import Identity
@@ -207,6 +207,8 @@ class SecureSession:
                 raise SiteError("the attempt was over before its sum could be unmasked")
             try:
                 return call()
+            except ProtocolRefused as error:
+                raise SiteError(str(error)) from error  # it is the coordinator that refuses
             except Unreachable as error:
                 logger.info("secure aggregation waits work=%s why=%r", self._order.work_id, str(error))
                 with self._changed:
@@ -214,8 +216,11 @@ class SecureSession:
 
     def _tell_refusal(self, error: CatchmentError) -> None:
         """Tell the coordinator why this site goes no further, so that a failed round can say so."""
-        logger.warning("secure aggregation ends work=%s why=%r", self._order.work_id, str(error))
-        if not isinstance(error, ProtocolRefused | PolicyRefused) or self._over:
+        refuses = isinstance(error, ProtocolRefused)
+        # The coordinator does not wait for every survivor's shares: to be told that it is over is no problem.
+        level = logging.INFO if self._masked and not refuses else logging.WARNING
+        logger.log(level, "secure aggregation ends work=%s why=%r", self._order.work_id, str(error))
+        if not refuses or self._over:
             return
         refusal = Refusal(sender=self._name, reason=str(error)[:1000])
         try:
