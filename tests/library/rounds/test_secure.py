@@ -66,12 +66,13 @@ def secure_site(store: Store, tmp_path: Path) -> Iterator[MakeSecure]:
 @pytest.fixture
 def store(store: Store) -> Store:
     """Steps that wait for a site that is gone end soon."""
-    object.__setattr__(store, "settings", store.settings.model_copy(update={"secure_step_timeout_s": 1.5}))
+    quick = store.settings.model_copy(update={"secure_step_timeout_s": 5.0, "site_lease_s": 15.0})
+    object.__setattr__(store, "settings", quick)
     return store
 
 
 def ssa(sites: int = 3, threshold: int = 2, **changes: Any) -> dict[str, Any]:
-    hyper = {"max_round_num": 1, "client_num": sites, "threshold_client_num": threshold, "round_timeout": 20}
+    hyper = {"max_round_num": 1, "client_num": sites, "threshold_client_num": threshold, "round_timeout": 60}
     secure_algorithm = {"type": "SSA", **changes.pop("secure_algorithm", {})}
     return job(hyper_parameters=hyper, secure_algorithm=secure_algorithm, **changes)
 
