@@ -34,6 +34,18 @@ async def job_body(request: Request) -> object:
     return await run_in_threadpool(parse, await _read(request, JOB_BYTES), strict_text=True)
 
 
+async def raw_message(request: Request) -> bytes:
+    """The request's body as it came: strict JSON, but not yet read as any message.
+
+    Raises:
+        InvalidField: it is no JSON, ambiguous, too large or nested too deeply.
+    """
+    _check_content_type(request)
+    raw = await _read(request, MESSAGE_BYTES)
+    await run_in_threadpool(parse, raw)
+    return raw
+
+
 def message(model: type[M], *, empty: bytes = b"") -> Callable[[Request], Awaitable[M]]:
     """A dependency that gives the request's body as this message of the exchange; none is `empty`."""
 

@@ -107,7 +107,8 @@ async def federated_round(claim: Claim, number: int) -> Any:
     """
     try:
         extended = await asyncio.to_thread(run.extender_steps, process_store(), claim)
-        await _trained(claim, number, extended)
+        masked = await asyncio.to_thread(run.is_masked, process_store(), claim)
+        await _trained(claim, number, extended, masked)
         if "broadcast" in extended:
             await _broadcast_ahead(claim, number)
         evaluate, save = await asyncio.to_thread(run.steps_due, process_store(), claim, number)
@@ -129,14 +130,18 @@ async def _broadcast_ahead(claim: Claim, number: int) -> None:
         await rounds.publish_work(claim, number + 1)
 
 
-async def _trained(claim: Claim, number: int, extended: frozenset[str]) -> None:
+async def _trained(claim: Claim, number: int, extended: frozenset[str], masked: bool) -> None:
     """Attempts until the round is committed; the library counts them and ends them."""
     for _ in range(MAX_ATTEMPTS + 1):
         await rounds.select_cohort(claim, number)
         if "broadcast" in extended:
             await rounds.broadcast(claim, number, "train")
         await rounds.publish_work(claim, number)
+        if masked:
+            await rounds.agree_keys(claim, number)
         collected = await rounds.collect_updates(claim, number)
+        if masked and collected.enough:
+            collected = await rounds.unmask(claim, number)
         if collected.enough:
             await rounds.aggregate_and_commit(claim, number)
             return

@@ -24,6 +24,7 @@ from catchment.rounds import (
     finishing,
     prepare,
     run,
+    secure,
     select,
 )
 from catchment.rounds.checkpoints import Checkpoint
@@ -109,6 +110,18 @@ async def publish_work(claim: Claim, number: int) -> int:
 async def collect_updates(claim: Claim, number: int) -> Collected:
     """Wait for the cohort's updates and admit them."""
     return await _step("collect updates", collect.collect_updates, claim, number)
+
+
+@task(name="agree keys", task_run_name="agree keys of round {number}", **RETRY)
+async def agree_keys(claim: Claim, number: int) -> int:
+    """Pass on the keys and shares of secure aggregation, while the sites train; how many sites take part."""
+    return await _step("agree keys", secure.agree_keys, claim, number)
+
+
+@task(name="unmask", task_run_name="unmask round {number}", **RETRY)
+async def unmask(claim: Claim, number: int) -> Collected:
+    """Have the survivors confirmed and masks taken off their sum."""
+    return await _step("unmask", secure.unmask, claim, number)
 
 
 @task(name="aggregate and commit", task_run_name="aggregate and commit round {number}", **RETRY)

@@ -34,21 +34,26 @@ class Site:
         self.seen: list[WorkOrder] = []
         self.refused: list[str] = []
         self.over = threading.Event()
-        self.registration = Registration.model_validate(
+        self.offers = offers
+        self.registration = self.introduction()
+        sites.register(store, name, self.registration)
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def introduction(self) -> Registration:
+        """What the site says about itself."""
+        return Registration.model_validate(
             {
-                "session": f"session-{name}",
-                "address": f"127.0.0.1:{hash(name) % 50000 + 1024}",
+                "session": f"session-{self.name}",
+                "address": f"127.0.0.1:{hash(self.name) % 50000 + 1024}",
                 "runtimes": ("pytorch", "keras"),
                 "datasets": ("digits",),
                 "entries": ("train",),
                 "resources": SiteResources(cpu=8, memory_mb=8000),
                 "allow_scripts": "always",
-                **offers,
+                **self.offers,
             }
         )
-        sites.register(store, name, self.registration)
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.thread.start()
 
     def _run(self) -> None:
         while not self.over.is_set():

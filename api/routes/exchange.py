@@ -8,13 +8,13 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from api import schemas
-from api.bodies import message
+from api.bodies import message, raw_message
 from api.deps import CertificateDep, ContextDep, OwnSite, SecuredDep, StoreDep
 from api.errors import face
 from api.transfer import BlobResponse, announced, drain, pieces
 from api.waiting import while_wanted
 from catchment.errors import CatchmentError
-from catchment.exchange import results, sites, transfer
+from catchment.exchange import results, secure, sites, transfer
 from catchment.store import Store
 from catchment.wire.messages import (
     Leave,
@@ -222,6 +222,53 @@ async def _received(
         await drain(arriving)
         raise
     return Response(status_code=204, headers={"Upload-Offset": str(stored)})
+
+
+SECAGG = WORK + "/secagg/{step}"
+TOLD: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The message.", "content": {"application/json": {"schema": {"type": "object"}}}},
+    204: {"description": "There is none yet; ask again."},
+    **problems(404, 409),
+}
+
+
+@router.post(
+    SECAGG,
+    status_code=204,
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+    },
+    responses=problems(404, 409),
+)
+@face("exchange")
+def say_secure(
+    store: StoreDep,
+    site: str,
+    work_id: str,
+    step: str,
+    body: Annotated[bytes, Depends(raw_message)],
+    secured: SecuredDep,
+) -> Response:
+    """A site's message of secure aggregation; sent twice it counts once."""
+    secure.say(store, site, work_id, step, body, secured=secured)
+    return Response(status_code=204)
+
+
+@router.get(SECAGG, response_class=Response, responses=TOLD)
+@face("exchange")
+async def tell_secure(
+    here: ContextDep,
+    request: Request,
+    site: str,
+    work_id: str,
+    step: str,
+    secured: SecuredDep,
+    wait_s: float = 0.0,
+) -> Response:
+    """What secure aggregation has to tell a site; held open until there is something, or for `wait_s`."""
+    waiting = secure.told(here.store, site, work_id, step, wait_s, secured=secured)
+    body = await while_wanted(waiting, request.receive, here.closing)
+    return Response(status_code=204) if body is None else Response(body, media_type="application/json")
 
 
 @router.post(

@@ -17,6 +17,8 @@ CatchmentError
 ├── TransferError          bytes did not arrive as announced
 │   ├── DigestMismatch     SHA-256 differs from the announced digest
 │   └── OffsetMismatch     a chunk does not continue what is stored; carries the right offset
+├── SecureSumFailed        a secure sum cannot be completed; no single update was revealed
+│   └── ProtocolRefused    a party will not do what a message asks, for that could reveal an update
 ├── RoundFailed            a round ended below its threshold
 ├── BudgetSpent            another round would cost more privacy than the job may
 ├── ExtenderFailed         a function of the job's extenders failed, hung or returned nothing usable
@@ -119,6 +121,14 @@ class OffsetMismatch(TransferError):
     def __init__(self, offset: int, given: int) -> None:
         super().__init__(f"the chunk begins at byte {given}, {offset} bytes are stored")
         self.offset = offset
+
+
+class SecureSumFailed(CatchmentError):
+    """A secure sum cannot be completed: too few parties are left, or their shares do not fit."""
+
+
+class ProtocolRefused(SecureSumFailed):
+    """A party will not do what a message asks: it is altered, comes twice, or could reveal an update."""
 
 
 class RoundFailed(CatchmentError):

@@ -58,6 +58,13 @@ class Settings(BaseSettings):
     start_timeout_s: Annotated[
         Seconds, Field(description="How long a started job may wait for a runner to take it.")
     ] = 120.0
+    secure_step_timeout_s: Annotated[
+        Seconds,
+        Field(
+            description="How long a step of secure aggregation waits for its sites: keys, shares, "
+            "confirmations, unmasking."
+        ),
+    ] = 60.0
     evaluation_timeout_s: Annotated[
         Seconds, Field(description="How long a round's evaluation may take, at most the job's round_timeout.")
     ] = 600.0

@@ -21,6 +21,7 @@ from catchment.site.config import MB, SiteConfig, read_datasets, read_listed, re
 from catchment.site.entries import Entry
 from catchment.site.hardware import detected_resources, installed_runtimes
 from catchment.site.http import Endpoint
+from catchment.site.identity import read_identities
 from catchment.site.policy import AllowScripts, IsolationMode, Policy
 from catchment.stopping import on_stop_signals
 from catchment.tls.contexts import reloading_client_context
@@ -99,6 +100,18 @@ def site() -> None:
     type=click.Path(path_type=Path, exists=True),
     help="Further path that isolated scripts may read; repeat it.",
 )
+@click.option(
+    "--secure-minimum",
+    type=click.IntRange(min=2),
+    default=2,
+    show_default=True,
+    help="Take part in no secure sum of fewer sites.",
+)
+@click.option("--require-secure", is_flag=True, help="Train only where the update leaves the site masked.")
+@click.option(
+    "--identities", type=FILE, help="JSON file: site -> fingerprint of its identity; others are refused."
+)
+@click.option("--send-logs", is_flag=True, help="Send scripts' output under secure aggregation, too.")
 @click.option("--verbose", is_flag=True, help="Log more.")
 def start(**options: Any) -> None:
     """Run the site's agent until SIGINT or SIGTERM.
@@ -156,6 +169,10 @@ def _config(**options: Any) -> SiteConfig:
         warm=options["warm"],
         isolation=options["isolation"],
         isolate_entries=options["isolate_entries"],
+        secure_minimum=options["secure_minimum"],
+        require_secure=options["require_secure"],
+        send_logs=options["send_logs"],
+        identities=read_identities(options["identities"]) if options["identities"] else None,
         visible=tuple(path.absolute() for path in options["visible"]),
         secrets=tuple(options[name] for name in ("token_file", "client_cert", "client_key") if options[name]),
     )

@@ -46,7 +46,7 @@ def register(
             TLS: then open work that needs it is lost.
 
     Raises:
-        Refused: the agent speaks another version of the protocol.
+        Refused: the agent speaks another version of the protocol, or has another identity key than before.
     """
     if registration.protocol != PROTOCOL:
         raise Refused(
@@ -59,6 +59,7 @@ def register(
         "registration": registration.model_dump(mode="json"),
         "left_at": None,
         "certificate": certificate,
+        "identity": registration.identity,
     }
     insert = sqlite.insert if store.db.is_sqlite else postgresql.insert
 
@@ -68,9 +69,10 @@ def register(
         new = insert(sites).values(name=site, **stamped).on_conflict_do_nothing().returning(sites.c.name)
         if tx.execute(new).first() is None:
             mine = sites.c.name == site
-            session = tx.execute(select(sites.c.session).where(mine).with_for_update()).scalar()
+            before = tx.execute(select(sites).where(mine).with_for_update()).one()
+            stamped["identity"] = _pinned(site, before.identity, registration.identity)
             tx.execute(update(sites).where(mine).values(**stamped))
-            if session != values["session"]:
+            if before.session != values["session"]:
                 _offer_again(tx, site)
         if certificate is None:
             lose_works(tx, [site], "the site is not connected with mutual TLS any more", only=works.c.secured)
@@ -78,6 +80,34 @@ def register(
 
     store.db.write(step)
     return Registered(lease_s=store.settings.site_lease_s, poll_s=store.settings.site_poll_s)
+
+
+def _pinned(site: str, known: str | None, given: str | None) -> str | None:
+    """The identity key that a site keeps: the first one that it registered with.
+
+    Raises:
+        Refused: it comes with another one.
+    """
+    if known is not None and given is not None and known != given:
+        raise Refused(
+            f"identity: site {site!r} has another identity key than it registered with first; if its people "
+            f"have made a new one, the coordinator's must say: catchment store forget-identity {site}"
+        )
+    return known or given
+
+
+def forget_identity(store: Store, site: str) -> None:
+    """Let a site register with a new identity key. Raises NotFound."""
+
+    def step(tx: Transaction) -> bool:
+        mine = sites.c.name == site
+        if tx.execute(select(sites.c.name).where(mine).with_for_update()).first() is None:
+            return False
+        tx.execute(update(sites).where(mine).values(identity=None))
+        return True
+
+    if not store.db.write(step):
+        raise NotFound(f"no site {site!r} has ever registered")
 
 
 def _offer_again(tx: Transaction, site: str) -> None:

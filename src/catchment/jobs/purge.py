@@ -15,7 +15,7 @@ from catchment.errors import NotFound, TransferError
 from catchment.jobs import rows
 from catchment.store import Store
 from catchment.store.database import Transaction
-from catchment.store.schema import checkpoints, job_logs, jobs, prepared_files, rounds, works
+from catchment.store.schema import checkpoints, job_logs, jobs, prepared_files, rounds, secagg_messages, works
 
 REFERENCES = (
     (jobs.c.initial_weights, jobs.c.uid),
@@ -55,7 +55,7 @@ def purge_job(store: Store, uid: str) -> None:
 
     def step(tx: Transaction) -> None:
         rows.cancel_open_works(tx, uid, "the job was deleted")
-        for table in (works, rounds, prepared_files, checkpoints, job_logs):
+        for table in (works, rounds, prepared_files, secagg_messages, checkpoints, job_logs):
             tx.execute(delete(table).where(table.c.job_uid == uid))
         tx.execute(delete(jobs).where(jobs.c.uid == uid))
         tx.notify(rows.topic(uid))

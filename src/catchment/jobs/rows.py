@@ -21,6 +21,11 @@ def topic(uid: str) -> str:
     return f"job:{uid}"
 
 
+def secure_topic(uid: str) -> str:
+    """What sites listen to that wait for the next step of a job's secure sum."""
+    return f"secagg:{uid}"
+
+
 def site_topic(site: str) -> str:
     """What a site's held-open request listens to."""
     return f"site:{site}"

@@ -7,6 +7,7 @@ else and then refused by `unsupported`, never ignored.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,7 @@ from pydantic import (
 
 from catchment.errors import InvalidField, NotSupportedYet
 from catchment.findings import invalid_field
-from catchment.jobs import privacy
+from catchment.jobs import privacy, secure
 from catchment.strategies import plan
 
 JOB_ID = r"^[a-z0-9]([-a-z0-9]{0,98}[a-z0-9])?$"
@@ -143,7 +144,11 @@ class AdaptiveClipping(Spec):
 
 
 class SecureAlgorithm(Spec):
-    """The document's SecureAlgorithm, with Catchment's own fields of differential privacy."""
+    """The document's SecureAlgorithm, with Catchment's own fields.
+
+    DP: clip_norm, delta, placement, epsilon_budget, adaptive_clipping, metrics.
+    SSA: clip_value, sample_cap, neighbours.
+    """
 
     type: Annotated[Literal["DP", "SSA"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)]
     noise_multiplier: Annotated[float, Field(ge=0)] | None = None
@@ -163,6 +168,9 @@ class SecureAlgorithm(Spec):
     epsilon_budget: Annotated[float, Field(gt=0)] | None = None
     adaptive_clipping: AdaptiveClipping | None = None
     metrics: Literal["mean", "none"] | None = None
+    clip_value: Annotated[float, Field(gt=1e-30, le=1e30)] | None = None
+    sample_cap: Count | None = None
+    neighbours: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
     def _fields_belong_to_type(self) -> SecureAlgorithm:
@@ -176,7 +184,8 @@ class SecureAlgorithm(Spec):
             "adaptive_clipping",
             "metrics",
         }
-        foreign = {"threshold", "mode", "use_same_mask"} if self.type == "DP" else dp
+        ssa = {"threshold", "mode", "use_same_mask", "clip_value", "sample_cap", "neighbours"}
+        foreign = ssa if self.type == "DP" else dp
         given = sorted(name for name in foreign if getattr(self, name) is not None)
         if given:
             raise ValueError(f"{', '.join(given)} cannot be used with type {self.type}")
@@ -343,6 +352,8 @@ def parse_job(body: object) -> Job:
     _check_supported(job)
     plan.check(job)
     privacy.check(job)
+    # As many sites as a round may select (rounds.cohort.cohort_size).
+    secure.check(job, math.ceil(round(job.redundancy * job.hyper_parameters.client_num, 6)))
     return job
 
 
@@ -379,8 +390,6 @@ def _check_quorum(job: Job) -> None:
 
 def _check_supported(job: Job) -> None:
     """Refuse what is well formed but arrives with a later version."""
-    if job.secure_algorithm is not None and job.secure_algorithm.type == "SSA":
-        raise NotSupportedYet("secure_algorithm", "type DP is")
     if job.register_ is not None:
         raise NotSupportedYet("register")
     if job.model_source[0] == "model_id":

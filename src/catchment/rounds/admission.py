@@ -10,10 +10,14 @@ from sqlalchemy import Row
 
 from catchment import archives
 from catchment.errors import BadTensors, TransferError
+from catchment.jobs import rows
 from catchment.jobs.privacy import keeps_metrics
+from catchment.jobs.secure import is_secure
 from catchment.jobs.spec import Compression, Job
 from catchment.models.tensors import Signature, TensorFile, check_update
+from catchment.rounds.secure_layout import check_masked, round_layout
 from catchment.rounds.updates import open_update
+from catchment.secagg.vector import Layout
 from catchment.store import Store
 from catchment.strategies.base import Strategy
 from catchment.strategies.plan import sent_by, strategy_of
@@ -52,17 +56,21 @@ class Expected:
     signature: Signature
     strategy: Strategy | None = None
     compression: Compression | None = None
+    masked: Layout | None = None
+    """Under secure aggregation: where each tensor stands in the masked vectors."""
 
 
-def expected_of(store: Store, job: Job, weights: str) -> Expected:
-    """What updates of a round must be that began with the weights of that digest."""
+def expected_of(store: Store, row: Row[Any], attempt: Row[Any]) -> Expected:
+    """What updates of an attempt of a job must be."""
+    job = rows.spec_of(row)
     strategy = strategy_of(job)
-    with TensorFile.open(store.blobs.local_path(weights)) as file:
-        return Expected(sent_by(strategy, file.signature), strategy, job.compression)
+    with TensorFile.open(store.blobs.local_path(attempt.weights)) as file:
+        masked = round_layout(row, attempt, file.signature) if is_secure(job) else None
+        return Expected(sent_by(strategy, file.signature), strategy, job.compression, masked)
 
 
-def admit_update(store: Store, work: Row[Any], expected: Expected) -> int:
-    """Check a delivered update; the samples that it stands for.
+def admit_update(store: Store, work: Row[Any], expected: Expected) -> int | None:
+    """Check a delivered update; the samples that it stands for, None where they are masked too.
 
     Raises:
         BadTensors: it must not take part; the message says why.
@@ -70,6 +78,9 @@ def admit_update(store: Store, work: Row[Any], expected: Expected) -> int:
     if work.update is None:
         raise BadTensors("committed no weights")
     path = store.blobs.local_path(work.update)
+    if expected.masked is not None:
+        check_masked(path, expected.masked)
+        return None
     with open_update(path, expected.compression, expected.signature) as update:
         check_update(update, expected.signature)
         if expected.strategy is not None:

@@ -9,18 +9,20 @@ from typing import Any
 from sqlalchemy import Row
 
 from catchment.jobs import rows
+from catchment.jobs.secure import is_secure
 from catchment.jobs.spec import Job
 from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
 from catchment.rounds import journal, privacy
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import invited, misfit
 from catchment.rounds.orders import newest_counted
+from catchment.rounds.secure_sum import SummedStrategy, secure_warnings, unmasked_sum
 from catchment.rounds.updates import Admitted
 from catchment.store import Store
 from catchment.store.blobs import keep_staged, new_staged_file
 from catchment.store.database import Transaction
 from catchment.strategies import partial
-from catchment.strategies.base import Context, Strategy
+from catchment.strategies.base import Context, LinearStrategy, Strategy
 from catchment.strategies.plan import sent_by, strategy_of
 
 STRATEGY_KEY = "strategy"
@@ -37,6 +39,7 @@ class Aggregated:
         metrics: what the strategy says of the round.
         warnings: sentences for the job's log.
         privacy: what differential privacy did, and has cost with this round; None without it.
+        num_samples: of all sites together, where nothing else tells it (secure aggregation).
     """
 
     weights: str
@@ -44,6 +47,7 @@ class Aggregated:
     metrics: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     privacy: dict[str, Any] | None = None
+    num_samples: int | None = None
 
 
 def aggregate_round(
@@ -56,9 +60,24 @@ def aggregate_round(
     """
     job = rows.spec_of(row)
     context = store.db.read(lambda tx: context_of(store, tx, claim, row, attempt, admitted))
+    if is_secure(job):
+        return _aggregate_secure(store, job, context, row, attempt, admitted)
     strategy = privacy.around(store, claim, job, strategy_of(job))
     made = aggregate(store, job, context, attempt.weights, attempt.state_before, admitted, strategy)
     return replace(made, privacy=privacy.record_of(store, claim, attempt, strategy))
+
+
+def _aggregate_secure(
+    store: Store, job: Job, context: Context, row: Row[Any], attempt: Row[Any], admitted: list[Row[Any]]
+) -> Aggregated:
+    with TensorFile.open(store.blobs.local_path(attempt.weights)) as weights:
+        found = unmasked_sum(store, row, attempt, admitted, weights.signature)
+    inner = strategy_of(job)
+    if not isinstance(inner, LinearStrategy):
+        raise TypeError(f"{inner.name} is not linear; `strategies.plan.check` refuses it")
+    summed = SummedStrategy(inner, found)
+    made = aggregate(store, job, context, attempt.weights, attempt.state_before, [], summed)
+    return replace(made, num_samples=found.num_samples, warnings=(*made.warnings, *secure_warnings(found)))
 
 
 def context_of(
@@ -72,6 +91,7 @@ def context_of(
     before = newest_counted(tx, claim.uid, claim.run, attempt.number)
     samples = {site: work.num_samples for site, work in before.items()}
     samples |= {work.site: work.num_samples for work in admitted}
+    samples = {site: number for site, number in samples.items() if number is not None}  # else: masked
     sites = len(job.client_labels) or len(population)
     return Context(
         round_number=attempt.number,
@@ -89,10 +109,20 @@ def aggregate(
     weights_digest: str,
     state_digest: str | None,
     admitted: list[Row[Any]],
-    strategy: Strategy | None = None,
+    around: Strategy | None = None,
 ) -> Aggregated:
-    """New weights and state as blobs, from those that the round began with and its updates, in site order."""
-    strategy, staged = strategy or strategy_of(job), new_staged_file(store.blobs)
+    """New weights and state as blobs, from those that the round began with and its updates, in site order.
+
+    Args:
+        store: the store.
+        job: the job.
+        context: what the strategy knows of the round, without its state.
+        weights_digest: the weights that the round began with.
+        state_digest: the state that it began with.
+        admitted: the works whose updates take part.
+        around: takes the place of the job's strategy, around which it stands.
+    """
+    strategy, staged = around or strategy_of(job), new_staged_file(store.blobs)
     with contextlib.ExitStack() as files:
         weights = files.enter_context(TensorFile.open(store.blobs.local_path(weights_digest)))
         if state_digest is not None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from catchment.jobs.secure import is_secure
 from catchment.jobs.spec import Job
 from catchment.privacy.plan import Selection
 from catchment.strategies.plan import buffer_size
@@ -46,7 +47,17 @@ def misfit(job: Job, candidate: Candidate, trusted_roots: str | None = None) -> 
         return f"has no entry {job.task_entry!r}"
     if job.scripts is not None and site.allow_scripts == "never":
         return "runs no sent scripts"
-    return _tls_misfit(job, candidate, trusted_roots or "") or _resource_misfit(job, site)
+    return (
+        _identity_misfit(job, site)
+        or _tls_misfit(job, candidate, trusted_roots or "")
+        or _resource_misfit(job, site)
+    )
+
+
+def _identity_misfit(job: Job, site: Registration) -> str:
+    if is_secure(job) and site.identity is None:
+        return "has registered no identity key, which secure aggregation needs"
+    return ""
 
 
 def _tls_misfit(job: Job, candidate: Candidate, trusted_roots: str) -> str:

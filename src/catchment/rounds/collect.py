@@ -57,7 +57,7 @@ def collect_updates(store: Store, claim: Claim, number: int) -> Collected:
             return store.db.read(lambda tx, row=attempt: _collected(tx, claim, row))  # type: ignore[misc]
         if expected is None:
             row = store.db.read(lambda tx: held(tx, claim, lock=False))
-            expected = expected_of(store, rows.spec_of(row), attempt.weights)
+            expected = expected_of(store, row, attempt)
         countdown = countdown or Countdown(attempt.deadline - attempt.published_at)
         admit_delivered(store, claim, number, attempt.attempt, "train", expected)
         closed, wait_s = store.db.write(partial(_close_if_due, store, claim, number, countdown))
@@ -121,7 +121,9 @@ def _judged(store: Store, work: Row[Any], expected: Expected | None) -> _Verdict
         )
     except (BadTensors, TransferError, NotFound) as error:
         return _Verdict(work, WorkState.REJECTED, str(error), None)
-    told = "" if "sample_num" in (work.metrics or {}) else "reported no sample_num, counted as 1"
+    masked = expected is not None and expected.masked is not None
+    silent = not masked and "sample_num" not in (work.metrics or {})
+    told = "reported no sample_num, counted as 1" if silent else ""
     return _Verdict(work, WorkState.ADMITTED, told, samples)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Row, select
 
 from catchment import faults
 from catchment.errors import RoundFailed
+from catchment.exchange import secure_messages
 from catchment.jobs import log, purge, rows
 from catchment.jobs.privacy import shows_sites
 from catchment.jobs.states import RoundState, WorkState
@@ -112,6 +113,8 @@ def _commit(
     job = rows.spec_of(row)
     hyper, sent_ahead = job.hyper_parameters, "broadcast" not in job.extender_functions
     means = shown_means(job, [work.metrics or {} for work in admitted])
+    if made.num_samples is not None:
+        means["sample_num"] = made.num_samples
     journal.change_round(
         tx,
         attempt,
@@ -156,6 +159,7 @@ def sweep(store: Store, claim: Claim, number: int) -> None:
         left = [work for work in uncounted(tx, claim) if work.round <= number] if buffered else []
         mine &= works.c.id.not_in([work.id for work in left])
         found = broadcasting.forget(tx, claim, number)
+        secure_messages.forget(tx, claim.uid, claim.run, number)
         for column in (works.c.update, works.c.files):
             given = mine & column.is_not(None)
             found |= set(tx.execute(select(column).where(given)).scalars())

@@ -32,7 +32,9 @@ SLOWEST_BYTES_PER_S = 10e6
 """Storage that moves a round's updates more slowly than this is taken to hang."""
 
 WAITS: dict[str, Callable[[Settings, HyperParameters], float]] = {
-    "select cohort": lambda settings, hyper: min(settings.cohort_wait_s, hyper.round_timeout),
+    "select cohort": lambda settings, _hyper: settings.cohort_wait_s,
+    "agree keys": lambda _settings, hyper: hyper.round_timeout,
+    "unmask": lambda _settings, hyper: hyper.round_timeout,
     "collect updates": lambda _settings, hyper: hyper.round_timeout,
     "evaluate": lambda settings, hyper: min(settings.evaluation_timeout_s, hyper.round_timeout),
     "broadcast": lambda settings, _hyper: settings.extender_timeout_s,

@@ -15,6 +15,7 @@ from catchment.exchange.sites import is_online
 from catchment.jobs import log
 from catchment.jobs.privacy import shows_sites, site_privacy
 from catchment.jobs.rows import site_topic, spec_of
+from catchment.jobs.secure import is_secure, secure_order
 from catchment.jobs.spec import Job
 from catchment.jobs.states import RoundState, WorkState
 from catchment.rounds.claim import Claim
@@ -158,6 +159,7 @@ def publish_works(
         "files_wanted": kind == "train" and "aggregate" in job.extender_functions and shows_sites(job),
         **algorithms(job),
         "privacy": site_privacy(job) if kind == "train" else None,
+        "secure": _secure(job, job_row, number, attempt, cohort) if kind == "train" else None,
         "state": {"digest": state, "size_bytes": store.blobs.size(state)} if state else None,
         **_prepared(tx, job_row, job, number, attempt, kind),
     }
@@ -186,6 +188,15 @@ def publish_works(
     if values:
         tx.execute(insert(works), values)
     tx.notify(*(site_topic(site) for site in cohort))
+
+
+def _secure(
+    job: Job, job_row: Row[Any], number: int, attempt: int, cohort: Sequence[str]
+) -> dict[str, Any] | None:
+    """What orders say of secure aggregation. No other attempt of any job has the same session."""
+    if not is_secure(job):
+        return None
+    return secure_order(job, f"{job_row.uid}/{job_row.run}/{number}/{attempt}", cohort)
 
 
 PARAMETERS_OF = {"train": rounds.c.training_parameters, "evaluate": rounds.c.evaluation_parameters}

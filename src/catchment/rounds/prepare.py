@@ -11,6 +11,7 @@ from catchment.archives import ZIP_TIME
 from catchment.errors import InvalidField, NotFound
 from catchment.extenders import script
 from catchment.jobs import log, purge, rows, ssl_folder
+from catchment.jobs.secure import warnings_of
 from catchment.jobs.spec import Job, ScriptsConfig
 from catchment.models.initial import import_weights
 from catchment.models.tensors import TensorFile
@@ -62,6 +63,8 @@ def prepare_run(store: Store, claim: Claim) -> str:
     def step(tx: Transaction) -> None:
         purge.hold_blobs(store, tx, _digests(values))
         held(tx, claim)
+        lines = [log.Line(words, "warning", run=claim.run) for words in warnings_of(job)]
+        log.write(tx, claim.uid, *lines)
         rows.change(tx, claim.uid, **values)
         if "initial_weights" in values:
             told = "initial weights read from {} {!r}".format(*job.model_source)

@@ -11,6 +11,7 @@ from sqlalchemy import Row, select
 from catchment import faults
 from catchment.errors import LeaseLost, NotFound, RoundFailed
 from catchment.jobs import log, rows, views
+from catchment.jobs.secure import is_secure
 from catchment.jobs.spent import SHOWN
 from catchment.jobs.states import JobState, RoundState
 from catchment.rounds import checkpoints, journal
@@ -53,6 +54,11 @@ def extender_steps(store: Store, claim: Claim) -> frozenset[str]:
     """Which of broadcast, aggregate and finish the job's extenders have."""
     row = store.db.read(lambda tx: held(tx, claim, lock=False))
     return frozenset(rows.spec_of(row).extender_functions)
+
+
+def is_masked(store: Store, claim: Claim) -> bool:
+    """Whether the job's updates arrive masked, so that a round has steps before and after its training."""
+    return is_secure(rows.spec_of(store.db.read(lambda tx: held(tx, claim, lock=False))))
 
 
 def round_report(store: Store, claim: Claim, number: int) -> dict[str, Any]:

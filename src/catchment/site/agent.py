@@ -19,14 +19,17 @@ from catchment.site.exchange import Exchange, NotRegisteredError
 from catchment.site.fetching import CachedFetch
 from catchment.site.hardware import visible_gpus
 from catchment.site.home import Home
+from catchment.site.identity import KNOWN_FILE, KnownIdentities, own_identity
 from catchment.site.isolation import Isolator
 from catchment.site.launch import Launcher
 from catchment.site.outbox import Outbox
 from catchment.site.placement import Places
 from catchment.site.runner import Runner
+from catchment.site.secure import SecureSession
+from catchment.site.secure_sessions import SecureSessions
 from catchment.site.work import Work
 from catchment.site.works import Works
-from catchment.wire.messages import PollAnswer, PollRequest, Registered, Registration
+from catchment.wire.messages import PollAnswer, PollRequest, Registered, Registration, WorkOrder
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +82,7 @@ class Agent:
 
     def _set_up(self) -> None:
         config = self._config
+        self._identity = own_identity(self._home.folder)
         cgroups = Cgroups.delegated()  # before any child is started: it moves this process
         self._launcher = Launcher(config.runtimes if config.warm else ())
         for runtime in config.runtimes[:1]:  # others when the first work asks for them: each costs memory
@@ -90,7 +94,13 @@ class Agent:
         self._outbox = Outbox(self._home.outbox, self._open_exchange, self._introduce, self._on_free)
         places = Places(visible_gpus()[: config.resources.gpu], sorted(os.sched_getaffinity(0)))
         self._works = Works(
-            self._home, runner, self._outbox, places, config.max_task_parallelism, self._on_free
+            self._home,
+            runner,
+            self._outbox,
+            places,
+            self._sessions(),
+            config.max_task_parallelism,
+            self._on_free,
         )
         self._recovered: list[Work] = self._works.recover()
         if self._recovered or not self._outbox.first_pass_done:
@@ -99,6 +109,17 @@ class Agent:
                 len(self._recovered),
                 len(self._outbox.ids()),
             )
+
+    def _sessions(self) -> SecureSessions:
+        config = self._config
+        known = KnownIdentities(self._home.folder / KNOWN_FILE, config.identities)
+
+        def open_session(order: WorkOrder) -> SecureSession:
+            return SecureSession(
+                order, config.name, self._identity, known, config.secure_minimum, self._open_exchange
+            )
+
+        return SecureSessions(open_session, send_logs=config.send_logs, required=config.require_secure)
 
     def _wind_up(self, polling: threading.Thread) -> None:
         """Stop everything; each step has its own bound, together they are below five seconds."""
@@ -128,6 +149,7 @@ class Agent:
             allow_scripts=config.policy.allow_scripts,
             isolation=self._isolator.report,
             agent_version=catchment.__version__,
+            identity=self._identity.public.hex(),
         )
 
     def _introduce(self) -> Registered:

@@ -35,6 +35,10 @@ class SiteConfig:
             cannot be isolated, "off" isolates none.
         isolate_entries: treat the site's own entries like sent scripts.
         visible: further paths that isolated scripts may read.
+        secure_minimum: the site takes part in no secure sum of fewer sites.
+        require_secure: it trains only where its update leaves it masked.
+        send_logs: the output of scripts may leave the site under secure aggregation.
+        identities: site name -> fingerprint of the identities to believe; None: those met first.
         secrets: files that no isolated script may read, wherever they lie.
     """
 
@@ -56,6 +60,10 @@ class SiteConfig:
     isolate_entries: bool = False
     visible: tuple[Path, ...] = ()
     secrets: tuple[Path, ...] = ()
+    secure_minimum: int = 2
+    require_secure: bool = False
+    send_logs: bool = False
+    identities: Mapping[str, str] | None = None
 
     @property
     def may_isolate(self) -> bool:

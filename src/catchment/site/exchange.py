@@ -16,6 +16,7 @@ from catchment.errors import (
     Forbidden,
     NotFound,
     OffsetMismatch,
+    ProtocolRefused,
     Refused,
     TransferError,
     Unauthorized,
@@ -139,6 +140,30 @@ class Exchange:
         path = f"/work/{quote(work_id, safe='')}/result"
         return self._post(path, result, ResultAnswer, conflict=TransferError)
 
+    def say_secure(self, work_id: str, step: str, body: bytes) -> None:
+        """Send a message of secure aggregation.
+
+        Raises:
+            ProtocolRefused: the coordinator does not take it, or the attempt is over.
+        """
+        headers = {"Content-Type": "application/json"}
+        response = self._send("POST", _secagg(work_id, step), body, headers)
+        if response.status >= 300:
+            self._refuse(response, ProtocolRefused)
+        self._read(response)
+
+    def ask_secure(self, work_id: str, step: str, wait_s: float) -> bytes:
+        """A message of secure aggregation for this site, b"" when there is none within `wait_s`.
+
+        Raises:
+            ProtocolRefused: the attempt is over, or goes on without this site.
+        """
+        path = f"{_secagg(work_id, step)}?wait_s={wait_s:.3f}"
+        response = self._send("GET", path, timeout_s=_ANSWER_S + wait_s)
+        if response.status >= 300:
+            self._refuse(response, ProtocolRefused)
+        return self._read(response)
+
     def abort(self) -> None:
         """Wake up the thread that waits for an answer, with Unreachable; so ends every call until `rearm`."""
         self._connection.abort()
@@ -221,6 +246,10 @@ _ERRORS: dict[int, type[CatchmentError]] = {
     422: TransferError,
     429: Unreachable,
 }
+
+
+def _secagg(work_id: str, step: str) -> str:
+    return f"/work/{quote(work_id, safe='')}/secagg/{step}"
 
 
 def _offset(response: http.client.HTTPResponse) -> int:

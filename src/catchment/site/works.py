@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from catchment.errors import SiteError
+from catchment.errors import BadTensors, ProtocolRefused, SiteError
 from catchment.site.home import Home
 from catchment.site.outbox import Outbox
 from catchment.site.placement import Place, Places
 from catchment.site.runner import Runner, failed
+from catchment.site.secure_sessions import SecureSessions
 from catchment.site.work import Work, WorkCancelledError
 from catchment.wire.messages import WorkOrder
 
@@ -31,6 +32,7 @@ class Works:
         runner: Runner,
         outbox: Outbox,
         places: Places,
+        sessions: SecureSessions,
         parallelism: int,
         on_free: Callable[[], object],
     ) -> None:
@@ -38,6 +40,7 @@ class Works:
         self._runner = runner
         self._outbox = outbox
         self._places = places
+        self._sessions = sessions
         self._slots = _UNLIMITED if parallelism == -1 else parallelism
         self._on_free = on_free
         self._changed = threading.Condition()
@@ -100,6 +103,7 @@ class Works:
                 return
             thread = threading.Thread(target=self._live, args=(work,), name=work.order.work_id, daemon=True)
             self._threads[work.order.work_id] = thread
+        self._sessions.begin(work.order)
         thread.start()
 
     def cancel(self, work_id: str, reason: str) -> bool:
@@ -114,6 +118,7 @@ class Works:
                 self._changed.notify_all()
         if work is not None and not started:
             self._forget(work)
+        self._sessions.drop(work_id)
         known = self._outbox.drop(work_id) or work is not None
         if known:
             logger.info("work called off work=%s reason=%r", work_id, reason)
@@ -127,6 +132,7 @@ class Works:
             for work in self._held.values():
                 work.cancel(grace_s)
             self._changed.notify_all()
+        self._sessions.stop()
         deadline = time.monotonic() + timeout_s
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -174,12 +180,14 @@ class Works:
         """
         try:
             self._places.check(work.order.resource)
-            result = self._runner.run(work, place)
+            self._sessions.check(work.order)
+            result = self._sessions.finish(work, self._runner.run(work, place))
             work.check()
             self._outbox.put(work, result)
         except WorkCancelledError:
             raise
-        except SiteError as error:
+        except (SiteError, ProtocolRefused, BadTensors) as error:
+            self._sessions.drop(work.order.work_id)
             self._outbox.put(work, failed(str(error)))
         except Exception as error:
             # The edge of the work's thread: whatever it is, the coordinator must hear of it.

@@ -191,6 +191,23 @@ sites = Table(
     Column("certificate", Text),
     # Uid of the job whose simulated client this is: no other job sees it. null: a real site.
     Column("simulates", String(32), index=True),
+    # Ed25519 public key (hex) that the site registered with first; another one is refused.
+    Column("identity", String(64)),
+)
+
+# What sites and coordinator said to each other in an attempt at a secure sum; gone when it is committed.
+secagg_messages = Table(
+    "secagg_messages",
+    metadata,
+    Column("job_uid", String(32), primary_key=True),
+    Column("run", Integer, primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("step", String(16), primary_key=True),
+    # The site that said it, or that it is for; "" for what is for all.
+    Column("site", String(63), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
 )
 
 checkpoints = Table(

@@ -24,6 +24,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from catchment.wire.secagg import SecureOrder
+
 PROTOCOL = 1
 """Version of these messages. A coordinator serves this one and refuses others with a clear 400."""
 
@@ -103,6 +105,13 @@ class Registration(Message):
         Isolation | None, Field(description="null: the site runs no scripts that would be isolated.")
     ] = None
     agent_version: str = ""
+    identity: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-f]{64}$",
+            description="Ed25519 public key that signs the site's keys of secure aggregation.",
+        ),
+    ] = None
 
 
 class Registered(Message):
@@ -200,6 +209,8 @@ class WorkOrder(Message):
     loss: Algorithm | None = None
     compression: Algorithm | None = None
     privacy: SitePrivacy | None = None
+    secure: SecureOrder | None = None
+    """Secure aggregation: the update leaves the site masked only (catchment.wire.secagg)."""
     state: Blob | None = None
     """Arrays of the strategy that every client of the round gets, such as SCAFFOLD's control variate."""
     client_state: str | None = None

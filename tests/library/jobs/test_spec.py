@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catchment.errors import InvalidField, NotSupportedYet, Refused
+from catchment.jobs import secure
 from catchment.jobs.spec import SERVER_FIELDS, Job, parse_job
 
 MINIMAL: dict[str, Any] = {
@@ -331,6 +332,9 @@ def test_a_parameters_key_is_text_that_a_command_line_can_carry(key: str) -> Non
 LATER: dict[str, list[Any]] = {
     "secure_algorithm": [
         {"type": "SSA", "mode": "DoubleMask", "use_same_mask": False},
+        {"type": "DP", "noise_multiplier": 1.0},
+        {"type": "dp", "noise_multiplier": 0, "adding_same_noise": True, "clip_norm": 1.0, "delta": 1e-5},
+        {"type": "DP", "noise_multiplier": 1, "placement": "site", "epsilon_budget": 8.0},
     ],
     "register": [{"name": "digits", "version": "v1"}, {"name": "digits"}],
     "model_id": ["some-model"],
@@ -365,6 +369,43 @@ def test_algorithms_are_kept_as_they_were_sent(field: str, value: Any) -> None:
     job = parse_job(body(field, value))
     kept = getattr(job, field).model_dump(exclude_none=True)
     assert kept == {"params": {}, **value}
+
+
+@pytest.mark.parametrize("mode", ["DoubleMask", "onemask", None])
+def test_secure_aggregation_needs_two_sites_and_fills_its_defaults(mode: str | None) -> None:
+    fields = {"type": "SSA", "mode": mode, "use_same_mask": True}
+    hyper = {"client_num": 5, "threshold_client_num": 2}
+    job = parse_job(body(secure_algorithm=fields, hyper_parameters=hyper))
+    assert secure.threshold_of(job) == 2
+    assert secure.mode_of(job) == (mode or "doublemask").lower()
+    warnings = " ".join(secure.warnings_of(job))
+    assert "use_same_mask has no effect" in warnings
+    assert ("threshold is 2 of 5 sites" in warnings) == (mode != "onemask")
+
+
+@pytest.mark.parametrize(
+    ("field", "changes"),
+    [
+        (f"{HYPER}.threshold_client_num", {"hyper_parameters": {"client_num": 3}}),
+        ("redundancy", {"redundancy": 1.5, "secure_algorithm": {"type": "SSA", "mode": "onemask"}}),
+        ("secure_algorithm.neighbours", {"secure_algorithm": {"type": "SSA", "neighbours": 3}}),
+        ("secure_algorithm.sample_cap", {"secure_algorithm": {"type": "SSA", "sample_cap": 2**31 - 1}}),
+        ("secure_algorithm.clip_value", {"secure_algorithm": {"type": "SSA", "clip_value": 0}}),
+        ("secure_algorithm", {"secure_algorithm": {"type": "SSA", "clip_norm": 1.0}}),
+        ("secure_algorithm.threshold", {"secure_algorithm": {"type": "SSA", "threshold": 3}}),
+        ("compression", {"compression": {"type": "bf16"}}),
+        ("strategy.name", {"strategy": {"name": "median"}}),
+        ("strategy.name", {"strategy": {"name": "fednova"}}),
+        ("strategy.name", {"strategy": {"name": "fedbuff"}}),
+        ("extenders.aggregate", {"extenders": {"script_path": "e", "entry": "e.py", "aggregate": "f"}}),
+    ],
+)
+def test_what_secure_aggregation_cannot_do_is_refused_at_submit(field: str, changes: dict[str, Any]) -> None:
+    hyper = {"client_num": 3, "threshold_client_num": 2}
+    assert (
+        refusal(body(**{"secure_algorithm": {"type": "SSA"}, "hyper_parameters": hyper, **changes})).field
+        == field
+    )
 
 
 WRONG_LATER = [

@@ -1,0 +1,1 @@
+"""Secure aggregation: the coordinator learns the sum of its sites' updates and none of the summands."""
