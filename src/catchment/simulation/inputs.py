@@ -9,6 +9,7 @@ from typing import Any
 
 from catchment.errors import AlreadyExists, InvalidField, PathRefused
 from catchment.jobs import lifecycle, rows
+from catchment.jobs.secure import is_secure
 from catchment.jobs.states import BUSY, JobState
 from catchment.simulation.data import DataParts
 from catchment.store import Store
@@ -32,6 +33,10 @@ def check_simulated(store: Store, namespace: str, job_id: str, data: Mapping[str
     if job.scripts is None:
         raise InvalidField(
             "task_entry", "is a script of real sites; a job that is simulated needs scripts instead"
+        )
+    if is_secure(job):
+        raise InvalidField(
+            "secure_algorithm", "SSA is a conversation between real sites; leave it out of a simulation"
         )
     DataParts(data).check(job.dataset_names)
 
