@@ -330,12 +330,6 @@ def test_a_parameters_key_is_text_that_a_command_line_can_carry(key: str) -> Non
 # What comes later
 
 LATER: dict[str, list[Any]] = {
-    "secure_algorithm": [
-        {"type": "SSA", "mode": "DoubleMask", "use_same_mask": False},
-        {"type": "DP", "noise_multiplier": 1.0},
-        {"type": "dp", "noise_multiplier": 0, "adding_same_noise": True, "clip_norm": 1.0, "delta": 1e-5},
-        {"type": "DP", "noise_multiplier": 1, "placement": "site", "epsilon_budget": 8.0},
-    ],
     "register": [{"name": "digits", "version": "v1"}, {"name": "digits"}],
     "model_id": ["some-model"],
 }
