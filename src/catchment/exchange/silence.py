@@ -37,14 +37,13 @@ def gone_sites(tx: Transaction, settings: Settings, names: Collection[str]) -> t
     seen: dict[str, float] = {name: last_seen for name, last_seen in rows}  # noqa: C416
     gone, look_s = {}, 60.0
     for name in names:
-        if name not in seen or heard is None:
+        if name not in seen:
             gone[name] = lease_s
             continue
         silent_s = tx.now - seen[name]
-        overheard = heard - seen[name] > lease_s or silent_s < -AHEAD_S
-        if (overheard and tx.has_passed(seen[name], lease_s)) or tx.has_passed(
-            seen[name], lease_s + settings.cohort_wait_s
-        ):
+        overheard = silent_s < -AHEAD_S or (heard is not None and heard - seen[name] > lease_s)
+        patience_s = lease_s if overheard else lease_s + settings.cohort_wait_s
+        if tx.has_passed(seen[name], patience_s):
             gone[name] = max(lease_s, silent_s)
         else:
             look_s = min(look_s, max(lease_s - silent_s + 0.05, _LOOK_AGAIN_OF_LEASE * lease_s))
