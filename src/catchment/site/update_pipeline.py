@@ -92,7 +92,10 @@ def _protect(order: WorkOrder, path: Path) -> None:
         return
     from catchment.privacy.site import privatise  # other jobs need no cryptography
 
-    privatise(path, order.privacy).replace(path)
+    try:
+        privatise(path, order.privacy).replace(path)
+    except BadTensors as error:
+        raise ScriptFailed(f"the update cannot be noised as the job asks: {error}") from error
 
 
 def _compress(order: WorkOrder, folder: Path, path: Path) -> dict[str, Path]:

@@ -162,7 +162,7 @@ def test_keep_staged_leaves_nothing_behind_whatever_happens(
     digest = keep_staged(store.blobs, staged(store, b"kept"))
     assert store.blobs.local_path(digest).read_bytes() == b"kept"
 
-    def broken(source: Path, digest: str) -> None:
+    def broken(source: Path, digest: str, *, durable: bool = True) -> None:
         raise Unreachable("the storage is away")
 
     monkeypatch.setattr(store.blobs, "put_file", broken)
