@@ -7,6 +7,8 @@ import math
 import numpy as np
 
 from catchment.models.interfaces import Sink, Tensors
+from catchment.models.updates import blocks
+from catchment.strategies import sums as summing
 from catchment.strategies.base import Context, LinearStrategy, Outcome, mean_of
 from catchment.strategies.scaffold import Control
 from catchment.strategies.sums import Sums
@@ -27,6 +29,9 @@ class FedDC(LinearStrategy):
     `w' = sum_S(q_k * w_k) + h'`, damped by the learning rate: `w' = w + learning_rate * (mean(D_k) + h')`;
     `c' = c + sum_S(p_k * d_k)`.
 
+    Tensors that no client trains have no drift, as they have none at the clients: a running mean that moves
+    on would be pushed further each round. They are told by their control variates, which stay zero.
+
     Where the penalty alpha is too weak for the steps taken, h grows without bound. A norm of h that grows
     ten rounds in a row is said in the job's log.
     """
@@ -41,10 +46,17 @@ class FedDC(LinearStrategy):
         mean = mean_of(sums)
         state = State(context.state, weights.signature, CONTROL, DRIFT)
         means = Control(sums, context, state, self.weighting)
+        trained = {
+            name
+            for name, info in weights.signature.items()
+            if info.is_float and _is_trained(name, sums, state)
+        }
         squares = 0.0
 
         def change(name: str, start: int, stop: int) -> Floats:
             nonlocal squares
+            if name not in trained:
+                return context.learning_rate * mean(name, start, stop)
             means.move(name, start, stop)
             drift = means.mean(DRIFT + name, name, start, stop)
             squares += float(np.dot(drift, drift))
@@ -56,6 +68,15 @@ class FedDC(LinearStrategy):
         state.keep_number(DRIFT_NORM, norm)
         state.keep_number(GROWTH, grown)
         return Outcome(state.arrays, {"drift_norm": norm}, _warnings(norm, int(grown)))
+
+
+def _is_trained(name: str, sums: Sums, state: State) -> bool:
+    """Whether a client has trained the tensor, in this round or before; one block mostly tells."""
+    control = CONTROL + name
+    return any(
+        state.block(control, start, stop).any() or sums.block(control, start, stop).any()
+        for start, stop in blocks(state.arrays[control].size, summing.BLOCK_ELEMENTS)
+    )
 
 
 def _warnings(norm: float, grown: int) -> tuple[str, ...]:

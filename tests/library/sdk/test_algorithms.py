@@ -16,7 +16,10 @@ import catchment.sdk as fl
 from catchment.errors import SdkError
 from catchment.models.tensors import TensorFile, read_tensors, write_tensors
 from catchment.models.updates import check_fits
+from catchment.strategies.feddc import FedDC
 from catchment.strategies.vectors import sent_signature
+from catchment.wire.task import TaskFile
+from tests.strategy_rounds import aggregate
 
 MakeTask = Callable[..., Any]
 Weights = dict[str, np.ndarray]
@@ -636,3 +639,39 @@ def test_fedprox_pulls_no_tensor_that_the_site_keeps(model: Any) -> None:
     train(linear, optimizer, BATCHES[:1])
     train(plain, torch.optim.SGD(plain.parameters(), lr=0.1), BATCHES[:1])
     assert torch.equal(linear.bias, plain.bias)
+
+
+def test_running_statistics_do_not_drift_under_feddc(make_task: MakeTask, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)).double()
+    weights = {name: item.numpy().copy() for name, item in net.state_dict().items()}
+    task = make_task(weights, loss={**FEDDC, "params": {"alpha": 1.0, "lr": 0.1}}, round=1)
+    written = TaskFile.read(task.folder / "task.json")
+    state: Weights = {}
+    for number in range(1, 6):
+        (task.folder / "task.json").write_text(written.model_copy(update={"round": number}).model_dump_json())
+        fl.load_weights(net)
+        loss = fl.create_loss(train_model=net, origin_loss_func=torch.nn.MSELoss())
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss(net(3 + torch.randn(8, 2).double()), torch.zeros(8, 2).double()).backward()
+            optimizer.step()
+        fl.commit_weights(net)
+        own = {name: item.numpy().copy() for name, item in net.state_dict().items()}
+        new, outcome = aggregate(
+            tmp_path,
+            FedDC(),
+            weights,
+            [(8, update_of(task.folder))],
+            state=state or None,
+            round_number=number,
+        )
+        weights, state = read_tensors(new), outcome.state
+        # The only client: its statistics are the coordinator's, while its weights get the drift added.
+        for name in ("1.running_mean", "1.running_var"):
+            np.testing.assert_allclose(weights[name], own[name], rtol=1e-12)
+        assert not np.allclose(weights["1.weight"], own["1.weight"])
+        write_tensors(task.folder / "weights.safetensors", weights)
+        write_tensors(task.folder / "state.safetensors", state)
+        (task.folder / "next_client_state.safetensors").replace(task.folder / "client_state.safetensors")
