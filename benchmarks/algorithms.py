@@ -4,7 +4,7 @@
 
 The coordinator's half is the product's strategies over tensor files. Long runs have clients in numpy; that
 these do what the SDK's optimizers and losses do is measured first. Every figure stands beside what it should
-reach, in JSON under `floor`: at 200 rounds and three seeds, that is. Twenty minutes of CPU time or less.
+reach, in JSON under `floor`: at 200 rounds and three seeds, that is. About five minutes of CPU time.
 """
 
 from __future__ import annotations
