@@ -45,7 +45,8 @@ def synthetic(alpha: float, beta: float, seed: int) -> Problem:
     """30 devices, each with a model and inputs of its own (Li et al. 2020, section 5.1).
 
     Sizes are lognormal, so that some devices hold most of the samples; the last tenth of each device's
-    shuffled samples are for the test. `alpha` and `beta` are standard deviations, as in the released code.
+    shuffled samples are for the test (the released code shuffles without a seed, so that order is ours).
+    `alpha` and `beta` are standard deviations, as in that code.
     """
     random = np.random.RandomState(seed)
     sizes = random.lognormal(4, 2, DEVICES).astype(int) + 50
