@@ -114,6 +114,8 @@ NEEDS = {
     ("HEAD", "/exchange/v1/sites/hospital-1/work/w1/files"): {"admin", "site"},
     ("PUT", "/exchange/v1/sites/hospital-1/work/w1/files"): {"admin", "site"},
     ("POST", "/exchange/v1/sites/hospital-1/work/w1/result"): {"admin", "site"},
+    ("POST", "/exchange/v1/sites/hospital-1/work/w1/secagg/advertise"): {"admin", "site"},
+    ("GET", "/exchange/v1/sites/hospital-1/work/w1/secagg/advertise"): {"admin", "site"},
     ("POST", "/exchange/v1/sites/hospital-2/register"): {"admin"},
     ("POST", "/exchange/v1/sites/hospital-2/poll"): {"admin"},
     ("GET", f"/exchange/v1/sites/hospital-2/blobs/sha256:{'0' * 64}"): {"admin"},
@@ -143,7 +145,9 @@ def test_every_role_reaches_what_it_may_and_nothing_else(
 def test_every_operation_is_in_the_matrix(guarded: InProcess) -> None:
     described = guarded("GET", "/api/v1/openapi.json").json()["paths"]
     tried = {(method, path) for method, path in NEEDS if "hospital-2" not in path}
-    names = {"{namespace}": "other", "{site}": "hospital-1", "{work_id}": "w1", "{job_id}": "digits"}
+    names = {"{namespace}": "other", "{site}": "hospital-1", "{work_id}": "w1", "{job_id}": "digits"} | {
+        "{step}": "advertise"
+    }
     for path, operations in described.items():
         concrete = path.replace("{digest}", f"sha256:{'0' * 64}")
         for name, value in names.items():
