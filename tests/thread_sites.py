@@ -91,15 +91,24 @@ class Site:
 
     def upload_file(self, order: WorkOrder, path: Path) -> Blob:
         digest, data = file_digest(path), path.read_bytes()
+        # What an earlier try has left there is gone on from, as by a real agent.
+        start = transfer.upload_offset(self.store, self.name, order.work_id)
 
         async def pieces() -> AsyncIterator[bytes]:
-            yield data
+            yield data[start:]
 
-        asyncio.run(
-            transfer.receive(
-                self.store, self.name, order.work_id, start=0, total=len(data), digest=digest, chunks=pieces()
+        if start < len(data):
+            asyncio.run(
+                transfer.receive(
+                    self.store,
+                    self.name,
+                    order.work_id,
+                    start=start,
+                    total=len(data),
+                    digest=digest,
+                    chunks=pieces(),
+                )
             )
-        )
         return Blob(digest=digest, size_bytes=len(data))
 
     def die(self) -> None:

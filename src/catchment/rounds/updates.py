@@ -59,8 +59,8 @@ class Admitted:
         for start in range(0, len(self._works), OPEN_UPDATES):
             with contextlib.ExitStack() as files:
                 works = self._works[start : start + OPEN_UPDATES]
+                faults.reach("mid_aggregate")
                 yield [self._update(work, files.enter_context(self._open(work))) for work in works]
-            faults.reach("mid_aggregate")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Sequence[ClientUpdate]]:

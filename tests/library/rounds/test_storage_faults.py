@@ -116,15 +116,15 @@ def test_new_weights_that_another_job_has_just_removed_are_made_again(store, mak
     make_site("b", other_step)
     claim = published(store)
     assert collect.collect_updates(store, claim, 1).enough
-    aggregate = commit.aggregate
+    aggregate = commit.aggregate_round
 
     def removed(*arguments):
-        digest = aggregate(*arguments)
-        purge.delete_unreferenced(store, {digest})
-        return digest
+        made = aggregate(*arguments)
+        purge.delete_unreferenced(store, {made.weights})
+        return made
 
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "aggregate", removed)
+        patch.setattr(commit, "aggregate_round", removed)
         with pytest.raises(TransferError, match="made again"):
             commit.aggregate_and_commit(store, claim, 1)
     assert lifecycle.job_rounds(store, "default", "j")[0]["state"] == "open"

@@ -13,7 +13,7 @@ from safetensors.numpy import load, save
 
 from catchment.compression import opened
 from catchment.models.tensors import TensorFile
-from catchment.wire.messages import Algorithm, SitePrivacy, WorkOrder
+from catchment.wire.messages import Algorithm, WorkOrder
 from tests.library.site.conftest import AgentProcess
 from tests.library.site.exchange_double import ExchangeDouble
 
@@ -235,13 +235,6 @@ def test_what_cannot_be_sent_or_kept_fails_with_the_reason(
     assert work.last.status == "failed"
     assert reason in work.last.reason
     assert kept(work.agent) == []
-
-
-def test_noise_that_the_agent_cannot_add_is_no_update(begin: Any) -> None:
-    work = begin(WRITE, WEIGHTS, privacy=SitePrivacy(clip_norm=1.0, noise_std=0.1))
-    work()
-    assert work.last.status == "failed"
-    assert work.last.update is None
 
 
 def test_the_script_knows_the_jobs_algorithms(begin: Any) -> None:
