@@ -23,7 +23,8 @@ from catchment.wire.task import FILES, UPDATE
 
 logger = logging.getLogger(__name__)
 
-REQUEST_BYTES = 8 * 2**20
+REQUEST_BYTES = 32 * 2**20
+"""The connection is idle while each request is answered; an update that is called off ends with its request."""
 _RESULT = "result.json"
 _STUCK = 3
 _FILE_OF: dict[Part, str] = {"update": UPDATE, "files": FILES}
@@ -208,7 +209,8 @@ class Outbox:
         offset = exchange.upload_offset(work_id, part)
         mismatches = 0
         with (parcel.folder / _FILE_OF[part]).open("rb") as file:
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            data = memoryview(mapped)
             while offset < blob.size_bytes and not (parcel.dropped or self._stopping):
                 before = offset
                 try:
@@ -216,6 +218,7 @@ class Outbox:
                     offset = exchange.put_chunk(work_id, part, blob, chunk, offset)
                 except OffsetMismatch as error:
                     offset = error.offset
+                mapped.madvise(mmap.MADV_DONTNEED)  # what was read would count as this process's memory
                 faults.reach("site_mid_upload")
                 mismatches = mismatches + 1 if offset <= before else 0
                 if mismatches >= _STUCK or offset > blob.size_bytes:
