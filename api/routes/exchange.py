@@ -127,22 +127,20 @@ def fetch_blob(store: StoreDep, site: str, digest: str, secured: SecuredDep) -> 
     return BlobResponse(path, size, digest)
 
 
-@router.head(
-    WORK + "/update",
-    response_class=Response,
-    responses={200: {"description": "How far the upload is.", "headers": OFFSET}, **problems(404)},
-)
+OFFSET_ASKED: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {200: {"description": "How far the upload is.", "headers": OFFSET}, **problems(404)},
+}
+
+
+@router.head(WORK + "/update", **OFFSET_ASKED)
 @face("exchange")
 def update_offset(store: StoreDep, site: str, work_id: str, secured: SecuredDep) -> Response:
     """How many bytes of the work's update are stored."""
     return _offset(store, site, work_id, "update", secured)
 
 
-@router.head(
-    WORK + "/files",
-    response_class=Response,
-    responses={200: {"description": "How far the upload is.", "headers": OFFSET}, **problems(404)},
-)
+@router.head(WORK + "/files", **OFFSET_ASKED)
 @face("exchange")
 def files_offset(store: StoreDep, site: str, work_id: str, secured: SecuredDep) -> Response:
     """How many bytes of the archive of the script's files are stored."""

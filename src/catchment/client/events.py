@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from catchment.client.connection import Connection
+from catchment.client.reading import reading
 from catchment.errors import Unreachable
 
 
@@ -38,7 +39,7 @@ class LogLine:
         Raises:
             Unreachable: this is no answer of a Catchment server.
         """
-        try:
+        with reading("log line"):
             return cls(
                 number=int(document["number"]),
                 at=document["at"],
@@ -49,8 +50,6 @@ class LogLine:
                 text=document["text"],
                 document=document,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Unreachable(f"the server's log line cannot be read: {error!r}") from None
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,8 @@ class LogPage:
         Raises:
             Unreachable: this is no answer of a Catchment server.
         """
-        try:
+        with reading("page of a log"):
             lines, following, more = document["lines"], int(document["next"]), bool(document["more"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise Unreachable(f"the server's log cannot be read: {error!r}") from None
         return cls(tuple(LogLine.parse(line) for line in lines), following, more)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from catchment.client.reading import reading
 from catchment.errors import Unreachable
 
 ENDED = frozenset({"FINISHED", "FAILED", "STOPPED"})
@@ -60,7 +61,7 @@ class Job:
         Raises:
             Unreachable: this is no answer of a Catchment server.
         """
-        try:
+        with reading("job"):
             status = document["status"]
             return cls(
                 namespace=document["namespace"],
@@ -76,8 +77,6 @@ class Job:
                 checkpoints=_checkpoints(document.get("checkpoints") or {}),
                 document=document,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _not_ours("job", error) from None
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Round:
         Raises:
             Unreachable: this is no answer of a Catchment server.
         """
-        try:
+        with reading("round"):
             return cls(
                 run=int(document["run"]),
                 number=int(document["round"]),
@@ -143,8 +142,6 @@ class Round:
                 evaluation=tuple(_outcome(item) for item in document.get("evaluation") or ()),
                 document=document,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _not_ours("round", error) from None
 
 
 @dataclass(frozen=True)
@@ -168,7 +165,7 @@ class Site:
         Raises:
             Unreachable: this is no answer of a Catchment server.
         """
-        try:
+        with reading("site"):
             return cls(
                 name=document["name"],
                 address=document["address"],
@@ -180,8 +177,6 @@ class Site:
                 entries=tuple(document.get("entries") or ()),
                 document=document,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _not_ours("site", error) from None
 
 
 @dataclass(frozen=True)
@@ -198,10 +193,8 @@ class Namespace:
         Raises:
             Unreachable: this is no answer of a Catchment server.
         """
-        try:
+        with reading("namespace"):
             return cls(name=document["name"], create_time=document.get("create_time") or "")
-        except (KeyError, TypeError, AttributeError) as error:
-            raise _not_ours("namespace", error) from None
 
 
 @dataclass(frozen=True)
@@ -244,10 +237,4 @@ def _outcome(document: Mapping[str, Any]) -> SiteOutcome:
         reason=document.get("reason") or "",
         num_samples=document.get("num_samples"),
         seconds=float(document.get("seconds") or 0.0),
-    )
-
-
-def _not_ours(what: str, error: Exception) -> Unreachable:
-    return Unreachable(
-        f"the server's answer is no {what} of a Catchment server: {type(error).__name__} {error}"
     )

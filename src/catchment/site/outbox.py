@@ -24,7 +24,7 @@ from catchment.wire.task import FILES, UPDATE
 logger = logging.getLogger(__name__)
 
 REQUEST_BYTES = 32 * 2**20
-"""The connection is idle while each request is answered; an update that is called off ends with its request."""
+"""The connection is idle while each request is answered; an update called off ends with its request."""
 _RESULT = "result.json"
 _STUCK = 3
 _FILE_OF: dict[Part, str] = {"update": UPDATE, "files": FILES}
