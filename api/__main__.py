@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from api import launch
 from api.app import create_app
+from api.heap import keep_freed_memory
 from api.listening import Listening
 from catchment.access import has_admin
 from catchment.errors import CatchmentError, SetupError
@@ -65,6 +66,7 @@ async def serve(settings: Settings, listening: Listening, context: ssl.SSLContex
         listening: where.
         context: for TLS; None for plain HTTP.
     """
+    keep_freed_memory()
     app = create_app(settings)
     stopping = asyncio.Event()
     plain = _plain_server(app, listening) if context is None else None

@@ -31,7 +31,7 @@ from sqlalchemy import insert
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from serving import api_process, cpu_seconds, memory_bytes, migrated_store  # noqa: E402
+from serving import READY_S, api_process, cpu_seconds, memory_bytes, migrated_store  # noqa: E402
 from table import Line, show  # noqa: E402
 
 from catchment.models.tensors import file_digest  # noqa: E402
@@ -185,7 +185,10 @@ def raw_server(tls: Authority, size: int) -> Iterator[tuple[int, int]]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve_raw, args=(theirs, tls.server, tls.ca.certificate, size))
     process.start()
+    theirs.close()
     try:
+        if not ours.poll(READY_S):
+            raise SystemExit("the bare socket's server did not start")
         yield ours.recv(), process.pid or 0
     finally:
         process.terminate()

@@ -24,6 +24,7 @@ from tasks.store import process_store
 CHUNKS_PER_WORKER = 2
 """More than one, so that a slow chunk leaves work for the others; few, since each is a task run."""
 LOOK_AGAIN_S = 5.0
+STATE_WAIT_S = 60.0
 Clients = Annotated[int, Field(ge=1, le=fleet.MAX_CLIENTS, description="How many clients there are.")]
 
 
@@ -104,10 +105,12 @@ async def _serve(band: Fleet, data: dict[str, str]) -> None:
         ticket = store.db.signals.ticket(*band.topics)
         while not ended.empty():
             future = ended.get()
-            works, state = running.pop(future), future.state
-            if not state.is_completed():
-                log.warning("a chunk of %d works failed: %s", len(works), state.message)
-                await asyncio.to_thread(fleet.give_up, store, band, works, state.message or "it failed")
+            works = running.pop(future)
+            # Its state reaches the server a moment after its end.
+            done = await asyncio.to_thread(future.result, timeout=STATE_WAIT_S, raise_on_failure=False)
+            if isinstance(done, BaseException):
+                log.warning("a chunk of %d works failed: %s", len(works), done)
+                await asyncio.to_thread(fleet.give_up, store, band, works, str(done) or type(done).__name__)
         busy = {work for works in running.values() for work in works}
         due = await asyncio.to_thread(fleet.take, store, band, busy)
         for chunk in _chunks(due):
