@@ -146,6 +146,7 @@ def lock_in_round_two(store: Store, make_site) -> Iterator[threading.Event]:
         holder.join(30)
 
 
+@pytest.mark.filterwarnings("ignore:<psycopg.Connection object:ResourceWarning")
 def test_a_database_that_is_locked_for_some_seconds_delays_a_round_and_no_more(
     store, lock_in_round_two, monkeypatch
 ):
@@ -158,6 +159,8 @@ def test_a_database_that_is_locked_for_some_seconds_delays_a_round_and_no_more(
     assert committed(store) == [1, 2, 3]
 
 
+# Connections that were in use when the engine was disposed of are left to the garbage collector.
+@pytest.mark.filterwarnings("ignore:<psycopg.Connection object:ResourceWarning")
 def test_a_database_that_stays_locked_ends_the_run_with_a_reason_and_it_goes_on_when_released(
     store, lock_in_round_two, monkeypatch
 ):
