@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+_jitter = random.Random()  # noqa: S311 - not the global one, whose state belongs to others
+
 
 class Backoff:
     """Growing waits with jitter, so that sites that lost a server together do not come back together."""
@@ -17,7 +19,7 @@ class Backoff:
         """Seconds to wait now; the next wait is up to twice as long."""
         wait_s = self._next_s
         self._next_s = min(self._high_s, 2 * wait_s)
-        return wait_s * random.uniform(0.5, 1.0)  # noqa: S311 - no secret hangs on it
+        return wait_s * _jitter.uniform(0.5, 1.0)
 
     def reset(self) -> None:
         """Begin anew after a success."""

@@ -19,6 +19,8 @@ from catchment.errors import NotFound, SetupError, Unreachable
 from catchment.store.clock import Clock, Countdown, has_passed, host_clock, postgres_clock, time_left
 from catchment.store.signals import PostgresSource, Signals, SqliteSource
 
+_jitter = random.Random()  # noqa: S311 - not the global one, whose state belongs to others
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 TRIES = 8
@@ -109,7 +111,7 @@ class Database:
                 if not tries_left:
                     raise Unreachable(f"the database does not answer: {_first_line(error)}") from error
                 log.info("transaction repeated: %s", _first_line(error))
-                time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - back-off, nothing to wait on
+                time.sleep(pause_s * _jitter.uniform(0.5, 1.5))
                 pause_s = min(pause_s * 2, 2.0)
         raise AssertionError("unreachable")
 

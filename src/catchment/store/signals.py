@@ -19,6 +19,8 @@ from typing import Protocol
 
 from sqlalchemy import Connection, Engine, text
 
+_jitter = random.Random()  # noqa: S311 - not the global one, whose state belongs to others
+
 log = logging.getLogger(__name__)
 CHANNEL = "catchment"
 LOOK_AGAIN_S = 5.0
@@ -158,7 +160,7 @@ class PostgresSource:
                             signals.arrived([note.payload])
             except psycopg.Error as error:
                 log.warning("store signals interrupted: %s", error)
-                signals.closed.wait(pause_s * random.uniform(0.5, 1.5))  # noqa: S311
+                signals.closed.wait(pause_s * _jitter.uniform(0.5, 1.5))
                 pause_s = min(pause_s * 2, 5.0)
 
 
