@@ -64,6 +64,9 @@ def say(store: Store, site: str, work_id: str, step: str, body: bytes, *, secure
     _check(site, Plan.model_validate(work.order["secure"]["plan"]), message, known)
 
     def write(tx: Transaction) -> None:
+        # Asked again, with the round's row held: a commit in between has swept this attempt's messages away,
+        # and a share that came after it would stay for ever.
+        _open_work(tx, site, work_id, secured, hold=True)
         put(store, tx, Attempt.of_work(work), step, site, kept)
         tx.notify(topic(work.job_uid))
 
@@ -111,8 +114,8 @@ def _told(tx: Transaction, site: str, work_id: str, step: str, secured: bool) ->
     return str(work.job_uid), body
 
 
-def _open_work(tx: Transaction, site: str, work_id: str, secured: bool) -> Row[Any]:
-    """The site's work under secure aggregation, while its attempt goes on."""
+def _open_work(tx: Transaction, site: str, work_id: str, secured: bool, *, hold: bool = False) -> Row[Any]:
+    """The site's work under secure aggregation, while its attempt goes on, to the end of `tx` with `hold`."""
     attempt = (rounds.c.state.label("round_state"), rounds.c.reason.label("round_reason"))
     joined = select(works, *attempt).join(
         rounds,
@@ -121,7 +124,8 @@ def _open_work(tx: Transaction, site: str, work_id: str, secured: bool) -> Row[A
         & (works.c.round == rounds.c.number)
         & (works.c.attempt == rounds.c.attempt),
     )
-    work = tx.execute(joined.where(works.c.id == work_id, works.c.site == site)).first()
+    mine = joined.where(works.c.id == work_id, works.c.site == site)
+    work = tx.execute(mine.with_for_update(read=True, of=rounds) if hold else mine).first()
     if work is None or not work.order.get("secure"):
         raise NotFound(f"site {site!r} has no work {work_id!r} under secure aggregation")
     transfer.require_secured(work, secured)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from catchment.errors import InvalidField, NotFound, ProtocolRefused, Refused
-from catchment.exchange import secure, sites
+from catchment.exchange import secure, secure_messages, sites
+from catchment.jobs.states import RoundState
 from catchment.rounds import prepare
 from catchment.rounds import select as selecting
 from catchment.secagg.client import SecureClient
 from catchment.secagg.keys import Identity
 from catchment.store import Store
+from catchment.store.database import Transaction
+from catchment.store.schema import rounds, secagg_messages
 from catchment.wire.messages import PollRequest, Registration, SiteResources, WorkOrder
 from tests.runs import begin
 from tests.thread_sites import job
@@ -105,6 +110,27 @@ def test_keys_signed_by_another_identity_than_the_pinned_one_are_refused(relayed
 def test_messages_before_their_time_are_refused(relayed: Relayed) -> None:
     with pytest.raises(ProtocolRefused, match="no roster yet"):
         relayed.say("a", "shares", '{"sender": "a", "commitment": "%s", "boxes": {}}' % ("A" * 43 + "="))
+
+
+def test_a_message_that_arrives_while_its_attempt_is_committed_leaves_nothing_behind(
+    relayed: Relayed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check, claim = secure._check, relayed.claim
+
+    def committed_meanwhile(*args: Any) -> None:
+        check(*args)
+
+        def step(tx: Transaction) -> None:
+            mine = rounds.c.job_uid == claim.uid
+            tx.execute(rounds.update().where(mine).values(state=RoundState.COMMITTED))
+            secure_messages.forget(tx, claim.uid, claim.run, 1)
+
+        relayed.store.db.write(step)
+
+    monkeypatch.setattr(secure, "_check", committed_meanwhile)
+    with pytest.raises(ProtocolRefused, match="attempt is over"):
+        relayed.say("a", "advertise", relayed.clients["a"].advertise().model_dump_json())
+    assert not relayed.store.db.read(lambda tx: tx.execute(select(secagg_messages)).all())
 
 
 def test_a_work_of_another_site_or_an_unknown_step_is_not_found(relayed: Relayed) -> None:
