@@ -12,9 +12,10 @@ from fastapi.routing import APIRoute
 
 from api import errors, openapi
 from api.access import LoopbackOnly, Tokens
+from api.caretaking import Caretaker
 from api.deps import Context
 from api.readiness import Readiness
-from api.routes import exchange, jobs, logs, namespaces, system
+from api.routes import exchange, jobs, logs, models, namespaces, system
 from api.supervision import Supervisor
 from catchment import __version__
 from catchment.jobs.launcher import Launcher
@@ -49,7 +50,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
     errors.install(app)
-    for part in (jobs, logs, namespaces, system, exchange):
+    for part in (jobs, logs, models, namespaces, system, exchange):
         app.include_router(part.router)
     openapi.install(app)
     return app
@@ -86,6 +87,9 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
     supervisor = Supervisor(store, launcher)
     supervisor.start()
     ends.callback(supervisor.stop)
+    caretaker = Caretaker(store)
+    caretaker.start()
+    ends.callback(caretaker.stop)
     return Context(
         settings=settings,
         store=store,
@@ -94,6 +98,7 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
         tokens=Tokens(store),
         readiness=Readiness(store, launcher, supervisor),
         closing=closing,
+        caretaker=caretaker,
     )
 
 

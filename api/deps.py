@@ -11,9 +11,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.access import LOCAL_ADMIN, Tokens
+from api.caretaking import Caretaker
 from api.readiness import Readiness
 from api.supervision import Supervisor
 from catchment.access import Identity, Role
+from catchment.catalog.audit import Actor
 from catchment.errors import Forbidden
 from catchment.jobs.launcher import Launcher
 from catchment.settings import Settings
@@ -36,6 +38,7 @@ class Context:
     tokens: Tokens
     readiness: Readiness
     closing: asyncio.Event
+    caretaker: Caretaker
 
 
 async def context(request: Request) -> Context:
@@ -60,6 +63,16 @@ async def identity(request: Request) -> Identity:
 ContextDep = Annotated[Context, Depends(context)]
 StoreDep = Annotated[Store, Depends(store)]
 IdentityDep = Annotated[Identity, Depends(identity)]
+
+
+async def actor(request: Request, caller: IdentityDep) -> Actor:
+    """Who the audit says did it: the login, and beside it who the headers claim to be."""
+    login = "local" if caller.token_id is None else f"{caller.role} token {caller.token_id}"
+    claims = (request.headers.get(name) for name in ("x-tenant", "x-user"))
+    return Actor(login, "/".join(claim for claim in claims if claim))
+
+
+ActorDep = Annotated[Actor, Depends(actor)]
 
 
 def only(*roles: Role) -> Callable[[Identity], Awaitable[None]]:

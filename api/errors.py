@@ -21,6 +21,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catchment.errors import (
+    AlreadyExists,
+    BadTensors,
     CatchmentError,
     DigestMismatch,
     Forbidden,
@@ -32,10 +34,11 @@ from catchment.errors import (
     TransferError,
     Unauthorized,
     Unreachable,
+    WrongState,
 )
 
 log = logging.getLogger(__name__)
-Face = Literal["read", "change", "own", "exchange", "register", "poll", "upload"]
+Face = Literal["read", "change", "models", "registry", "own", "exchange", "register", "poll", "upload"]
 Table = Mapping[type[CatchmentError], int]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -53,10 +56,19 @@ _OWN: Table = {
     DigestMismatch: 422,
     Unreachable: 503,
 }
+_MODELS: Table = {
+    **_OWN,
+    Refused: 400,
+    DigestMismatch: 400,
+    BadTensors: 400,
+}
 STATUS: Mapping[Face, Table] = {
     # The document knows 403 for everything that is wrong with a change, an unknown job included.
     "read": _READ,
     "change": {**_READ, NotFound: 403},
+    # The documents' model manager and registry: what is wrong with a request is 400, a duplicate included.
+    "models": _MODELS,
+    "registry": {**_MODELS, AlreadyExists: 409, WrongState: 409},
     "own": _OWN,
     "exchange": _OWN,
     "register": {**_OWN, Refused: 400},
@@ -90,8 +102,12 @@ def answer(
     scope: Scope, status: int, reason: str, *, headers: Mapping[str, str] | None = None, **facts: Any
 ) -> JSONResponse:
     """An error's answer in the shape of the face that the request is for."""
-    if _face_of(scope) in ("read", "change"):
+    of = _face_of(scope)
+    if of in ("read", "change", "models"):
         return JSONResponse({"state": "FAILED", "reason": reason}, status, headers)
+    if of == "registry":
+        kind = str(facts.get("error", HTTPStatus(status).phrase.replace(" ", "")))
+        return JSONResponse({"message": reason, "reason": kind}, status, headers)
     problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": reason}
     return JSONResponse({**problem, **facts}, status, headers, media_type="application/problem+json")
 
@@ -103,6 +119,8 @@ def status_of(error: CatchmentError, table: Table) -> int:
 
 def _face_of(scope: Scope) -> Face:
     marked: Face | None = getattr(scope.get("endpoint"), "face", None)
+    if marked is None and scope["path"].startswith("/api/v1alpha1/"):
+        return "registry"
     if marked == "read" or (marked is None and scope["path"].startswith("/api/")):
         return "read" if scope["method"] in ("GET", "HEAD") else "change"
     return marked or "own"

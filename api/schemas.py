@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from catchment.catalog.spec import Change, NewModel
+from catchment.catalog.states import ModelState
 from catchment.jobs import spec
 from catchment.jobs.states import JobState, RoundState, WorkState
 from catchment.wire.messages import (
@@ -18,8 +20,8 @@ from catchment.wire.messages import (
     WorkResult,
 )
 
-MESSAGES: tuple[type[BaseModel], ...] = (Registration, PollRequest, Leave, WorkResult)
-"""Bodies of the exchange's requests."""
+MESSAGES: tuple[type[BaseModel], ...] = (Registration, PollRequest, Leave, WorkResult, NewModel, Change)
+"""Bodies of requests that no route's signature names."""
 
 
 ServerText = Annotated[str | None, Field(json_schema_extra={"readOnly": True})]
@@ -181,6 +183,73 @@ class LogPage(Shape):
     lines: list[LogLine]
     next: Annotated[int, Field(description="Ask for lines after this one.")]
     more: Annotated[bool, Field(description="Whether there are more already.")]
+
+
+class VersionInfo(Shape):
+    """The document's VersionInfo."""
+
+    version: str
+    time: str
+    description: str
+
+
+class ModelDetail(Shape):
+    """The document's ModelDetail, and what Catchment knows beyond it."""
+
+    name: str
+    runtime: str
+    namespace: str
+    id: str
+    state: ModelState
+    progress: Annotated[int, Field(ge=0, le=100)]
+    version_info: VersionInfo
+    storage_info: Annotated[
+        tuple[str, str],
+        Field(description="(namespace, path): where the file lies, or is put by who uploads past Catchment."),
+    ]
+    model_path: str | None
+    file_name: str | None
+    error_msg: str | None
+    format: Annotated[str | None, Field(description="Such as ONNX or SavedModel, where it is known.")]
+    digest: Annotated[str | None, Field(description="Of its one file, or of the list of its files.")]
+    size_bytes: int
+
+
+class ModelList(Shape):
+    """The document's ModelList."""
+
+    models: list[ModelDetail]
+
+
+class ModelName(BaseModel):
+    """What names a version; `made_from` says where it came from."""
+
+    id: str
+    namespace: str | None = None
+    name: str | None = None
+    version: str | None = None
+    made_from: dict[str, Any] | None = None
+
+
+class AuditEntry(Shape):
+    """One thing that somebody did to a version."""
+
+    time: str
+    action: str
+    actor: Annotated[str, Field(description="The login that was proven.")]
+    claimed: Annotated[str, Field(description="X-Tenant/X-User of the request, which prove nothing.")]
+    detail: dict[str, Any] | None = None
+
+
+class Lineage(Shape):
+    """Where a version came from, what was made from it, and who did what to it."""
+
+    model: ModelName
+    digest: str | None
+    made_from: dict[str, Any] | None
+    ancestors: list[ModelName]
+    descendants: list[ModelName]
+    events: list[AuditEntry]
 
 
 class Site(Shape):

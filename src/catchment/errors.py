@@ -4,7 +4,6 @@
 CatchmentError
 ├── Refused                what was asked cannot be done as it stands; the message says what would be right
 │   ├── InvalidField       one field of the input is wrong; carries the field's path
-│   │   └── NotSupportedYet    the field is right, this version does not act on it
 │   ├── WrongState         the thing exists, its state forbids the operation
 │   ├── AlreadyExists      a thing of that name is there
 │   └── PathRefused        a path leaves its root, or is no plain path
@@ -57,13 +56,6 @@ class InvalidField(Refused):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
-
-
-class NotSupportedYet(InvalidField):
-    """The field is well formed, but this version does not act on it."""
-
-    def __init__(self, field: str, hint: str = "") -> None:
-        super().__init__(field, "not supported yet" + (f"; {hint}" if hint else ""))
 
 
 class WrongState(Refused):

@@ -40,13 +40,16 @@ POINTS = (
 )
 """All points, in the order of a round; `in_` a function of the job's extenders: while its process runs."""
 
+MODEL_POINTS = ("mid_copy", "before_ready")
+"""Points on the way of a model version's bytes: copied or hashed, not kept; kept, not ready."""
+
 
 def reach(point: str) -> None:
     """Die here if a test wants it so."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return
-    assert point in POINTS, point  # noqa: S101 - a misspelt point would never be armed
+    assert point in (*POINTS, *MODEL_POINTS), point  # noqa: S101 - a misspelt point would never be armed
     try:
         (Path(folder) / point).unlink()  # one process alone can do this, so a fault fires once
     except FileNotFoundError:

@@ -108,6 +108,16 @@ class Settings(BaseSettings):
     extender_memory_mb: Annotated[
         int, Field(gt=0, description="Memory that the process of a job's extenders may reserve, in MB.")
     ] = 8000
+    upload_stall_s: Annotated[
+        Seconds,
+        Field(
+            description="A model version that nothing is heard of for so long while its bytes are waited for "
+            "becomes an error; sending the rest makes it go on."
+        ),
+    ] = 600.0
+    max_model_bytes: Annotated[int, Field(gt=0, description="Largest model version that is taken.")] = (
+        64 * 2**30
+    )
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

@@ -31,7 +31,6 @@ def test_every_error_has_a_status_on_every_face(face: Any) -> None:
     [
         (errors.NotFound, 404, 403, 404),
         (errors.InvalidField, 403, 403, 400),
-        (errors.NotSupportedYet, 403, 403, 400),
         (errors.WrongState, 403, 403, 409),
         (errors.AlreadyExists, 403, 403, 409),
         (errors.PathRefused, 403, 403, 409),

@@ -56,8 +56,6 @@ def test_facts_are_attributes_and_the_message_is_a_sentence() -> None:
         "must be above 0",
         "resource.cpu: must be above 0",
     )
-    assert str(errors.NotSupportedYet("ssl")) == "ssl: not supported yet"
-    assert str(errors.NotSupportedYet("ssl", "leave it out")) == "ssl: not supported yet; leave it out"
     offset = errors.OffsetMismatch(10, 3)
     assert (offset.offset, str(offset)) == (10, "the chunk begins at byte 3, 10 bytes are stored")
     digest = errors.DigestMismatch("sha256:a", "sha256:b")

@@ -13,7 +13,7 @@ from catchment.jobs.spec import NAMESPACE
 from catchment.jobs.times import rfc3339
 from catchment.store import Store
 from catchment.store.database import Transaction
-from catchment.store.schema import jobs, namespaces
+from catchment.store.schema import jobs, model_versions, namespaces
 
 DEFAULT = "default"
 
@@ -57,7 +57,7 @@ def delete(store: Store, name: str) -> None:
 
     Raises:
         NotFound: there is none of that name.
-        Refused: it is `default`, or still has jobs.
+        Refused: it is `default`, or still has jobs or models.
     """
     if name == DEFAULT:
         raise Refused(f"namespace {DEFAULT!r} cannot be deleted")
@@ -67,6 +67,10 @@ def delete(store: Store, name: str) -> None:
         job = tx.execute(select(jobs.c.id).where(jobs.c.namespace == name).limit(1)).scalar()
         if job is not None:
             raise Refused(f"namespace {name!r} still has jobs, {job!r} for one; delete them first")
+        mine = model_versions.c.namespace == name
+        model = tx.execute(select(model_versions.c.name).where(mine).limit(1)).scalar()
+        if model is not None:
+            raise Refused(f"namespace {name!r} still has models, {model!r} for one; delete them first")
         tx.execute(namespaces.delete().where(namespaces.c.name == name))
 
     store.db.write(step)

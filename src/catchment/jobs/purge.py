@@ -9,15 +9,26 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select, text, union
+from sqlalchemy import Column, delete, select, text, union
 
+from catchment.catalog import audit
 from catchment.errors import NotFound, TransferError
 from catchment.jobs import rows
 from catchment.store import Store
 from catchment.store.database import Transaction
-from catchment.store.schema import checkpoints, job_logs, jobs, prepared_files, rounds, secagg_messages, works
+from catchment.store.schema import (
+    checkpoints,
+    job_logs,
+    jobs,
+    model_files,
+    model_versions,
+    prepared_files,
+    rounds,
+    secagg_messages,
+    works,
+)
 
-REFERENCES = (
+REFERENCES: tuple[tuple[Column[Any], Column[Any] | None], ...] = (
     (jobs.c.initial_weights, jobs.c.uid),
     (jobs.c.initial_state, jobs.c.uid),
     (rounds.c.weights, rounds.c.job_uid),
@@ -30,8 +41,10 @@ REFERENCES = (
     (prepared_files.c.digest, prepared_files.c.job_uid),
     (checkpoints.c.digest, checkpoints.c.job_uid),
     (checkpoints.c.state, checkpoints.c.job_uid),
+    (model_files.c.digest, None),
+    (model_versions.c.manifest, None),
 )
-"""Columns that hold digests of blobs, each with the column of the job that it belongs to."""
+"""Columns that hold digests of blobs, each with the column of the job that it belongs to, if it does."""
 DELETED_AT_ONCE = 50
 """So many blobs are removed in one transaction: each of them has a lock."""
 
@@ -55,6 +68,7 @@ def purge_job(store: Store, uid: str) -> None:
 
     def step(tx: Transaction) -> None:
         rows.cancel_open_works(tx, uid, "the job was deleted")
+        _remove_versions(tx, uid)
         for table in (works, rounds, prepared_files, secagg_messages, checkpoints, job_logs):
             tx.execute(delete(table).where(table.c.job_uid == uid))
         tx.execute(delete(jobs).where(jobs.c.uid == uid))
@@ -62,6 +76,15 @@ def purge_job(store: Store, uid: str) -> None:
 
     store.db.write(step)
     delete_unreferenced(store, digests)
+
+
+def _remove_versions(tx: Transaction, uid: str) -> None:
+    """Remove the model versions that are the job's checkpoints. What it registered under a name stays."""
+    mine = tx.execute(select(model_versions).where(model_versions.c.job_uid == uid)).all()
+    for version in mine:
+        audit.write(tx, version, "delete", audit.Actor(), reason="its job was deleted")
+    tx.execute(delete(model_files).where(model_files.c.version_id.in_([version.id for version in mine])))
+    tx.execute(delete(model_versions).where(model_versions.c.job_uid == uid))
 
 
 def extender_folder(store: Store, uid: str) -> Path:
@@ -78,7 +101,9 @@ def remove_extender_folders(store: Store, uid: str) -> None:
 def _digests(tx: Transaction, uid: str, row: Any) -> set[str]:
     # "" stands where a digest was: what it named is gone already.
     statements = [
-        select(column).where(owner == uid, column.is_not(None), column != "") for column, owner in REFERENCES
+        select(column).where(owner == uid, column.is_not(None), column != "")
+        for column, owner in REFERENCES
+        if owner is not None
     ]
     found = set(tx.execute(union(*statements)).scalars())
     if row.sent_scripts:

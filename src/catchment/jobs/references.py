@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from catchment.errors import InvalidField, PathRefused
+from catchment.catalog import made, sources
+from catchment.errors import InvalidField, NotFound, PathRefused
 from catchment.extenders import script
 from catchment.jobs import ssl_folder
 from catchment.jobs.spec import Job
@@ -19,8 +20,11 @@ def check(store: Store, namespace: str, job: Job, *, known_checkpoints: tuple[st
     """
     _check_output(store, namespace, job.output)
     field, value = job.model_source
-    if field == "checkpoint_id":
-        _check_checkpoint(value, known_checkpoints)
+    if field == "checkpoint_id" and value not in known_checkpoints:
+        _check_checkpoint(store, namespace, job, known_checkpoints)
+    if field == "model_id":
+        store.db.read(lambda tx: sources.require_usable(tx, namespace, job, field, value))
+    store.db.read(lambda tx: made.check_register(tx, namespace, job))
     if job.model_path is not None:
         _check_model(store, namespace, job.model_path)
     if job.scripts is not None:
@@ -38,14 +42,20 @@ def _check_output(store: Store, namespace: str, path: str) -> None:
             raise InvalidField("output", f"{str(folder)!r} is a file; give the path of a folder")
 
 
-def _check_checkpoint(checkpoint_id: str, known: tuple[str, ...]) -> None:
-    if checkpoint_id not in known:
-        shown = ", ".join(known) if known else "none yet"
+def _check_checkpoint(store: Store, namespace: str, job: Job, known: tuple[str, ...]) -> None:
+    """A checkpoint by its model id: any job's, where it is not one of the own by number."""
+    field, value = job.model_source
+    shown = ", ".join(known) if known else "none yet"
+    try:
+        row = store.db.read(lambda tx: sources.require_usable(tx, namespace, job, field, value))
+    except NotFound:
         raise InvalidField(
-            "checkpoint_id",
-            f"{checkpoint_id!r} is no checkpoint of this job, it has {shown}; "
-            "to begin from another job's checkpoint give its path as model_path",
-        )
+            field,
+            f"{value!r} is no checkpoint of this job, it has {shown}, and no model has this id; "
+            "to begin from another job's checkpoint give its id or, as model_path, its path",
+        ) from None
+    if row.job_uid is None:
+        raise InvalidField(field, f"{value!r} is a model and no checkpoint; give it as model_id")
 
 
 def _check_model(store: Store, namespace: str, path: str) -> None:

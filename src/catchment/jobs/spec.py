@@ -1,8 +1,7 @@
 """The job specification: every object of the document's part "Job Management", validated.
 
 Types are strict (a float where an integer belongs is refused, `true` is no number), unknown keys are
-refused by name, and defaults are filled in. What a later version brings is validated like everything
-else and then refused by `unsupported`, never ignored.
+refused by name, and defaults are filled in.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from catchment.errors import InvalidField, NotSupportedYet
+from catchment.errors import InvalidField
 from catchment.findings import invalid_field
 from catchment.jobs import privacy, secure
 from catchment.strategies import plan
@@ -240,10 +239,15 @@ class Compression(Spec):
 
 
 class Register(Spec):
-    """Catchment's own: the model version that the job's result becomes."""
+    """Catchment's own: the model version that the job's result becomes.
+
+    `checkpoint`: the run's last one, or the one of the highest accuracy.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=255)]
     version: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$")] | None = None
+    checkpoint: Literal["final", "best"] = "final"
+    description: Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")] = ""
 
 
 class Job(Spec):
@@ -336,7 +340,6 @@ def parse_job(body: object) -> Job:
 
     Raises:
         InvalidField: the first field that is wrong, and what would be right; all others are named too.
-        NotSupportedYet: everything is well formed, but a field needs a later version.
     """
     if not isinstance(body, dict):
         raise InvalidField("body", "a JSON object is required")
@@ -349,7 +352,6 @@ def parse_job(body: object) -> Job:
         raise invalid_field(error) from None
     _check_exclusive(job)
     _check_quorum(job)
-    _check_supported(job)
     plan.check(job)
     privacy.check(job)
     # As many sites as a round may select (rounds.cohort.cohort_size).
@@ -386,11 +388,3 @@ def _check_quorum(job: Job) -> None:
             "secure_algorithm.threshold",
             f"must be at most threshold_client_num, {job.hyper_parameters.threshold_client_num}",
         )
-
-
-def _check_supported(job: Job) -> None:
-    """Refuse what is well formed but arrives with a later version."""
-    if job.register_ is not None:
-        raise NotSupportedYet("register")
-    if job.model_source[0] == "model_id":
-        raise NotSupportedYet("model_id", "give model_path, the file's path in the namespace's folder")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import func, insert, select
 
 from catchment import faults
-from catchment.jobs import log, rows
+from catchment.catalog.made import insert_checkpoint
+from catchment.catalog.rows import ModelFile
+from catchment.jobs import log, purge, rows
 from catchment.rounds import journal
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
@@ -53,8 +56,14 @@ def save_checkpoint(store: Store, claim: Claim, number: int) -> Checkpoint:
     faults.reach("mid_checkpoint")
     store.files.write_bytes(claim.namespace, f"{folder}/metrics.json", _json(metrics))
 
+    weights = ModelFile(
+        PurePosixPath(path).name, round_row.new_weights, store.blobs.size(round_row.new_weights)
+    )
+
     def step(tx: Transaction) -> None:
-        held(tx, claim)
+        purge.hold_blobs(store, tx, [weights.digest])
+        job = held(tx, claim)
+        insert_checkpoint(tx, job, next_number, number, weights, accuracy)
         tx.execute(
             insert(checkpoints).values(
                 job_uid=claim.uid,

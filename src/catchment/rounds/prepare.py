@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from catchment.archives import ZIP_TIME
+from catchment.catalog import sources
 from catchment.errors import InvalidField, NotFound
 from catchment.extenders import script
 from catchment.jobs import log, purge, rows, ssl_folder
@@ -89,19 +90,25 @@ def _digests(values: dict[str, Any]) -> list[str | None]:
 def import_initial_weights(store: Store, claim: Claim, job: Job) -> str:
     """Read the job's model source into a blob; its digest."""
     field, value = job.model_source
-    path = value
-    if field == "checkpoint_id":
-        known = store.db.read(lambda tx: purge.checkpoint_paths(tx, claim.uid))
-        if value not in known:
-            raise InvalidField("checkpoint_id", f"{value!r} is no checkpoint of this job")
-        path = known[value]
     staged = new_staged_file(store.blobs)
     try:
-        with store.files.fetched(claim.namespace, path) as source:
-            import_weights(source, staged, job.runtime)
+        path = _source_path(store, claim, field, value)
+        if path is None:
+            sources.import_version(store, claim.namespace, job, staged)
+        else:
+            with store.files.fetched(claim.namespace, path) as source:
+                import_weights(source, staged, job.runtime)
     except NotFound as error:
         raise InvalidField(field, str(error)) from error
     return keep_staged(store.blobs, staged)
+
+
+def _source_path(store: Store, claim: Claim, field: str, value: str) -> str | None:
+    """The file in the namespace's folder that a model source means; None for a version in the registry."""
+    if field == "model_path":
+        return value
+    own = store.db.read(lambda tx: purge.checkpoint_paths(tx, claim.uid))
+    return own.get(value) if field == "checkpoint_id" else None
 
 
 def initial_state(store: Store, claim: Claim, job: Job) -> str | None:
@@ -114,7 +121,8 @@ def initial_state(store: Store, claim: Claim, job: Job) -> str | None:
     strategy = plan.strategy_of(job)
     if field != "checkpoint_id" or strategy.stateful_clients:
         return None
-    digest = store.db.read(lambda tx: purge.checkpoint_states(tx, claim.uid)).get(value)
+    own = store.db.read(lambda tx: purge.checkpoint_states(tx, claim.uid))
+    digest = own.get(value) or store.db.read(lambda tx: sources.checkpoint_state(tx, value))
     if digest is None or not store.blobs.exists(digest):
         return None
     with TensorFile.open(store.blobs.local_path(digest)) as state:

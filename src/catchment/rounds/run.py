@@ -14,7 +14,7 @@ from catchment.jobs import log, rows, views
 from catchment.jobs.secure import is_secure
 from catchment.jobs.spent import SHOWN
 from catchment.jobs.states import JobState, RoundState
-from catchment.rounds import checkpoints, journal
+from catchment.rounds import checkpoints, journal, registration
 from catchment.rounds.claim import Claim, held
 from catchment.rounds.evaluation import evaluation_due, save_due
 from catchment.store import Store
@@ -92,6 +92,7 @@ def finish_run(store: Store, claim: Claim, reason: str = "") -> dict[str, Any]:
     faults.reach("before_finish")
 
     def step(tx: Transaction) -> None:
+        registration.register_result(store, tx, claim)
         held(tx, claim)
         rows.end(tx, claim.uid, JobState.FINISHED, reason, progress=100)
         told = f"FINISHED after {summary['rounds']} rounds, weights {summary['weights']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 
 from catchment.errors import InvalidField, NotFound, PathRefused
 from catchment.store.blobs import _translated
+
+log = logging.getLogger(__name__)
 
 
 class NamespaceFiles(Protocol):
@@ -35,6 +38,12 @@ class NamespaceFiles(Protocol):
 
     def write_bytes(self, namespace: str, path: str, data: bytes) -> None:
         """Write a small file; it appears whole or not at all."""
+
+    def show_file(self, namespace: str, path: str, blob: Path) -> None:
+        """Let a blob's file appear at `path` too where that costs no copy; elsewhere nothing happens."""
+
+    def take_file(self, namespace: str, path: str, target: Path) -> None:
+        """Let the file at `path` appear at the local `target` too, copied where needed. Raises NotFound."""
 
     def delete_tree(self, namespace: str, path: str) -> None:
         """Remove a folder and all below it, if it is there."""
@@ -145,6 +154,31 @@ class FolderFiles:
             file.flush()
             self.write_file(namespace, path, Path(file.name))
 
+    def show_file(self, namespace: str, path: str, blob: Path) -> None:
+        """A second name of the same file; none where the file system has no such thing."""
+        target = self.path(namespace, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+        try:
+            os.link(blob, temporary)
+        except OSError as error:
+            log.info("%s is not shown in its namespace: %s", path, error)
+            return
+        temporary.replace(target)
+        # Renaming a name of a file onto another name of it leaves both.
+        temporary.unlink(missing_ok=True)
+
+    def take_file(self, namespace: str, path: str, target: Path) -> None:
+        """A second name; where the file system has none, a copy."""
+        source = self.path(namespace, path)
+        if not source.is_file():
+            raise NotFound(f"{path!r} is no file in namespace {namespace!r}")
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            shutil.copyfile(source, target)
+
     def delete_tree(self, namespace: str, path: str) -> None:
         """Remove the folder; of a symbolic link the link alone."""
         target = self.root / namespace / plain_path(path)
@@ -220,6 +254,15 @@ class RemoteFiles:
         """Upload a small object."""
         with _translated(path):
             self._files.pipe_file(self._key(namespace, path), data)
+
+    def show_file(self, namespace: str, path: str, blob: Path) -> None:
+        """Nothing: an object has one name."""
+
+    def take_file(self, namespace: str, path: str, target: Path) -> None:
+        """Download it."""
+        key = self._key(namespace, path)
+        with _translated(path):
+            self._files.get_file(key, str(target))
 
     def delete_tree(self, namespace: str, path: str) -> None:
         """Remove all objects below."""

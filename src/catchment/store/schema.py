@@ -83,7 +83,8 @@ jobs = Table(
     # Number of the newest line of its log; numbers are drawn under the row's lock.
     Column("log_lines", Integer, nullable=False, default=0, server_default="0"),
     UniqueConstraint("namespace", "id"),
-    Index(None, "namespace", "created_at"),
+    # With the uid, that the order of a list is the index's own.
+    Index(None, "namespace", "created_at", "uid"),
     Index(None, "namespace", "state", "created_at"),
     Index(None, "state"),
 )
@@ -251,4 +252,75 @@ tokens = Table(
     Column("hash", String(64), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("revoked_at", Double),
+)
+
+# A version of a model. Its bytes are model_files, each a blob; whichever face it came in by.
+model_versions = Table(
+    "model_versions",
+    metadata,
+    # What users name it by: the document's model_id.
+    Column("id", String(32), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("version", String(128), nullable=False),
+    Column("runtime", String(64), nullable=False),
+    Column("format", String(32), nullable=False, default=""),
+    Column("description", Text, nullable=False, default=""),
+    Column("state", String(10), nullable=False),
+    Column("progress", Integer, nullable=False, default=0),
+    Column("error", Text, nullable=False, default=""),
+    # How the bytes come in: copied from the namespace's folder, or uploaded under a name.
+    Column("model_path", Text),
+    Column("file_name", String(255)),
+    Column("digest", String(71)),
+    Column("size_bytes", BigInteger, nullable=False, default=0),
+    # What its author says of it: framework, signature, metrics and so on, as models.config reads it.
+    Column("config", JSON),
+    # The manifest that it was pushed with, if it came as an artifact.
+    Column("manifest", String(71), index=True),
+    Column("lineage", JSON, nullable=False),
+    # The version that it was made from, and the job whose checkpoint it is; it goes with that job.
+    Column("parent", String(32), index=True),
+    Column("job_uid", String(32), index=True),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    # The last sign that its bytes are coming: a chunk, or a report of who sends them elsewhere.
+    Column("touched_at", Double, nullable=False),
+    # Set by who says that the bytes lie at its storage path; they are hashed there.
+    Column("reported", Boolean, nullable=False, default=False),
+    # Who copies or hashes its bytes just now.
+    Column("lease_owner", String(64)),
+    Column("lease_until", Double, nullable=False, default=0.0),
+    UniqueConstraint("namespace", "name", "version"),
+    Index(None, "namespace", "name", "created_at", "id"),
+    Index(None, "state"),
+)
+
+model_files = Table(
+    "model_files",
+    metadata,
+    Column("version_id", String(32), primary_key=True),
+    # Below the model's folder, with '/'.
+    Column("path", String(900), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("crc32", BigInteger),
+    Index(None, "digest"),
+)
+
+# Who did what to which version. Rows are added and never changed; a trigger refuses everything else.
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Double, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("model_id", String(32), nullable=False, index=True),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(255), nullable=False),
+    Column("version", String(128), nullable=False),
+    # The login that did it; and who the caller said to be beside it, which proves nothing.
+    Column("actor", String(80), nullable=False),
+    Column("claimed", Text, nullable=False, default=""),
+    Column("detail", JSON, nullable=False),
 )

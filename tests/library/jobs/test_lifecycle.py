@@ -291,7 +291,9 @@ def test_an_update_may_name_a_checkpoint_of_the_job(store: Store) -> None:
     make(store, S.FINISHED)
     saved(store, 1, "out/j_V1/checkpoints/checkpoint_v1/checkpoint_3.safetensors")
     lifecycle.update_job(store, "default", "j", job(checkpoint_id="checkpoint_v1"))
-    with pytest.raises(InvalidField, match="it has checkpoint_v1; to begin from another job's"):
+    with pytest.raises(
+        InvalidField, match="it has checkpoint_v1, and no model has this id; to begin from another job's"
+    ):
         lifecycle.update_job(store, "default", "j", job(checkpoint_id="checkpoint_v2"))
 
 

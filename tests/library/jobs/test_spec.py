@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catchment.errors import InvalidField, NotSupportedYet, Refused
+from catchment.errors import InvalidField, Refused
 from catchment.jobs import secure
 from catchment.jobs.spec import SERVER_FIELDS, Job, parse_job
 
@@ -241,7 +241,7 @@ def test_one_model_source_is_needed_and_the_documented_priority_decides() -> Non
     assert parse_job(MINIMAL).model_source == ("model_path", "models/init.pt")
     both = parse_job(body(checkpoint_id="checkpoint_v1", model_id="m"))
     assert both.model_source == ("checkpoint_id", "checkpoint_v1")
-    assert refusal(body(model_id="m")).field == "model_id", "model_id wins over model_path, and is for later"
+    assert parse_job(body(model_id="m")).model_source == ("model_id", "m")
 
 
 def test_the_threshold_is_at_most_client_num() -> None:
@@ -329,20 +329,6 @@ def test_a_parameters_key_is_text_that_a_command_line_can_carry(key: str) -> Non
 
 # What comes later
 
-LATER: dict[str, list[Any]] = {
-    "register": [{"name": "digits", "version": "v1"}, {"name": "digits"}],
-    "model_id": ["some-model"],
-}
-
-
-@pytest.mark.parametrize(
-    ("field", "value"), [(field, value) for field, values in LATER.items() for value in values]
-)
-def test_what_comes_later_is_refused_by_name_and_never_ignored(field: str, value: Any) -> None:
-    error = refusal(body(field, value))
-    assert isinstance(error, NotSupportedYet)
-    assert str(error).startswith(f"{field}: not supported yet")
-
 
 @pytest.mark.parametrize(
     ("field", "value"),
@@ -363,6 +349,13 @@ def test_algorithms_are_kept_as_they_were_sent(field: str, value: Any) -> None:
     job = parse_job(body(field, value))
     kept = getattr(job, field).model_dump(exclude_none=True)
     assert kept == {"params": {}, **value}
+
+
+def test_a_result_may_be_registered_and_a_model_named_by_its_id() -> None:
+    job = parse_job(body(register={"name": "digits"}, model_id="some-id", model_path=None))
+    assert job.register_ is not None
+    assert (job.register_.name, job.register_.version, job.register_.checkpoint) == ("digits", None, "final")
+    assert job.model_source == ("model_id", "some-id")
 
 
 @pytest.mark.parametrize("mode", ["DoubleMask", "onemask", None])
@@ -435,7 +428,6 @@ WRONG_LATER = [
 def test_what_comes_later_is_validated_all_the_same(named: str, value: Any) -> None:
     error = refusal(body(named.split(".", maxsplit=1)[0], value))
     assert error.field == named
-    assert not isinstance(error, NotSupportedYet)
 
 
 # Anything at all

@@ -1,0 +1,41 @@
+"""Who needs a model version just now: it must not be deleted under them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from catchment.errors import WrongState
+from catchment.jobs import rows as job_rows
+from catchment.jobs.states import BUSY, JobState
+from catchment.store.database import Transaction
+from catchment.store.schema import jobs
+
+
+def refuse_used(tx: Transaction, versions: Collection[Row[Any]]) -> None:
+    """Refuse to go on when one of the versions is in use.
+
+    Raises:
+        WrongState: names the version and who uses it.
+    """
+    for namespace in {row.namespace for row in versions}:
+        mine = {row.id: row for row in versions if row.namespace == namespace}
+        owners = {row.job_uid: row for row in versions if row.job_uid is not None}
+        for job in _busy(tx, namespace):
+            field, value = job_rows.spec_of(job).model_source
+            used = mine.get(value) if field != "model_path" else None
+            used = used or owners.get(job.uid)
+            if used is not None:
+                raise WrongState(
+                    f"version {used.version!r} of model {used.name!r} is used by job {job.id!r}, "
+                    f"which is {job.state}; delete it once the job is over"
+                )
+
+
+def _busy(tx: Transaction, namespace: str) -> list[Row[Any]]:
+    """Jobs of the namespace that run, or wait to."""
+    waits = (jobs.c.state == JobState.QUEUED) & jobs.c.queued_at.is_not(None)
+    mine = (jobs.c.namespace == namespace) & (jobs.c.state.in_(BUSY) | waits)
+    return list(tx.execute(select(jobs).where(mine)).all())
