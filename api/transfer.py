@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from api.errors import answer
 from api.waiting import gone
 from catchment.errors import InvalidField, TransferError
+from catchment.store.batch import Piece
 
 PIECE_BYTES = 1 << 20
 CHUNK_S = 60.0
@@ -137,40 +138,49 @@ def announced(request: Request) -> Chunk:
     return Chunk(first, last + 1, total, digest)
 
 
-async def pieces(arriving: AsyncIterator[bytes], chunk: Chunk) -> AsyncIterator[bytearray]:
-    """The request's body in pieces of about PIECE_BYTES; a last shorter one also before an error.
+async def pieces(arriving: AsyncIterator[Piece], chunk: Chunk) -> AsyncIterator[Piece]:
+    """The request's body as it arrives, with a deadline for each piece.
 
     Raises:
         TransferError: it stops coming.
         InvalidField: more comes than was announced.
     """
     left = chunk.stop - chunk.start
-    problem: Exception | None = None
     over = False
-    while not over and problem is None:
-        gathered = bytearray()
+    while not over:
+        arrived: list[Piece] = []
+        problem: Exception | None = None
         try:
             # Entered once for many small arrivals: the server hands them over as they come from the socket.
             async with asyncio.timeout(CHUNK_S) as limit:
-                while len(gathered) < PIECE_BYTES and not over:
-                    piece = await anext(arriving, None)
-                    over = piece is None
-                    gathered += piece or b""
-                    limit.reschedule(asyncio.get_running_loop().time() + CHUNK_S)
+                over = await _gather(arriving, arrived, limit)
         except ClientDisconnect:
             problem = TransferError("the connection ended before the chunk did")
         except TimeoutError:
             problem = TransferError(f"nothing arrived for {CHUNK_S:g} s")
-        left -= len(gathered)
+        left -= sum(map(len, arrived))
         if left < 0:
             raise InvalidField("Content-Range", "more bytes arrive than it announces")
-        if gathered:
-            yield gathered
-    if problem is not None:
-        raise problem
+        for piece in arrived:
+            yield piece
+        if problem is not None:
+            raise problem
 
 
-async def drain(arriving: AsyncIterator[bytes]) -> None:
+async def _gather(arriving: AsyncIterator[Piece], arrived: list[Piece], limit: asyncio.Timeout) -> bool:
+    """Take about PIECE_BYTES of what arrives; whether that was all."""
+    count = 0
+    while count < PIECE_BYTES:
+        piece = await anext(arriving, None)
+        if piece is None:
+            return True
+        count += len(piece)
+        arrived.append(piece)
+        limit.reschedule(asyncio.get_running_loop().time() + CHUNK_S)
+    return False
+
+
+async def drain(arriving: AsyncIterator[Piece]) -> None:
     """Read what a refused body still has, within reason: who is cut off may never see the refusal."""
     left = DRAIN_BYTES
     with suppress(ClientDisconnect, TimeoutError):

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 from sqlalchemy import Row, select, update
 
-from catchment import faults
-from catchment.errors import DigestMismatch, Forbidden, NotFound, OffsetMismatch, Refused, TransferError
+from catchment.errors import Forbidden, NotFound, Refused
 from catchment.jobs import purge
 from catchment.jobs.states import AT_SITE
-from catchment.models.tensors import file_digest
 from catchment.store import Store
+from catchment.store.batch import Piece
+from catchment.store.behind import in_thread
 from catchment.store.database import Transaction
+from catchment.store.receiving import StagedUpload, StagedUploads, stored_bytes
 from catchment.store.schema import works
 from catchment.wire.messages import Blob
-
-P = ParamSpec("P")
-T = TypeVar("T")
-WRITE_BYTES = 1 << 20
-"""Received pieces are gathered to about this size before they are written."""
 
 Part = Literal["update", "files"]
 """What a work brings in bytes: the client update, and the archive of the script's result files."""
 
-_receiving: set[tuple[str, Part]] = set()
+_uploads = StagedUploads()
 """What is being received in this process: two requests for one upload must not mix."""
 
 
@@ -77,7 +71,7 @@ def upload_offset(
     """
     work = _own_work(store, site, work_id, secured)
     digest, size = (work.update, work.update_bytes) if part == "update" else (work.files, work.files_bytes)
-    return int(size) if digest else _stored(staged_file(store, work_id, part))
+    return int(size) if digest else stored_bytes(staged_file(store, work_id, part))
 
 
 async def receive(
@@ -88,7 +82,7 @@ async def receive(
     start: int,
     total: int,
     digest: str,
-    chunks: AsyncIterator[bytes | bytearray],
+    chunks: AsyncIterator[Piece],
     secured: bool = False,
     part: Part = "update",
 ) -> int:
@@ -103,28 +97,17 @@ async def receive(
         OffsetMismatch: `start` does not continue what is stored.
         DigestMismatch: the whole differs from its announced digest; the upload begins anew.
         TransferError: more bytes than announced, or two requests at once.
+        Unreachable: the disk does not take the bytes.
     """
     work = await asyncio.to_thread(_own_work, store, site, work_id, secured)
     if digest == (work.update if part == "update" else work.files):
         return total
     _check_wanted(store, work, part, total)
-    if (work_id, part) in _receiving:
-        raise TransferError(
-            f"another request is sending this work's {part}; wait for it to end, then ask for the offset"
-        )
-    _receiving.add((work_id, part))
-    try:
-        staged = staged_file(store, work_id, part)
-        if _stored(staged) > total:
-            staged.unlink()  # what is there belongs to another, larger upload
-        if (stored := _stored(staged)) != start:
-            raise OffsetMismatch(stored, start)
-        stored = await _append(staged, start, total, chunks)
+    with _uploads.open(staged_file(store, work_id, part)) as upload:
+        stored = await upload.append(chunks, start=start, total=total)
         if stored == total:
-            await _in_thread(_keep, store, work_id, part, staged, digest, total)
+            await in_thread(_keep, store, work_id, part, upload, digest, total)
         return stored
-    finally:
-        _receiving.discard((work_id, part))
 
 
 def _check_wanted(store: Store, work: Row[Any], part: Part, total: int) -> None:
@@ -154,64 +137,17 @@ def keep_arrived(
         Refused: nobody wants it any more.
     """
     staged = staged_file(store, work_id, part)
-    if (work_id, part) in _receiving or not staged.exists() or _stored(staged) != blob.size_bytes:
+    if _uploads.is_open(staged) or not staged.exists() or stored_bytes(staged) != blob.size_bytes:
         return
     work = _own_work(store, site, work_id, secured)
     if work.state in AT_SITE and blob.digest != (work.update if part == "update" else work.files):
-        _keep(store, work_id, part, staged, blob.digest, blob.size_bytes)
+        with _uploads.open(staged) as upload:
+            _keep(store, work_id, part, upload, blob.digest, blob.size_bytes)
 
 
-async def _in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run in a thread that is waited for even when the request is cancelled: it holds the request's file."""
-    running = asyncio.ensure_future(asyncio.to_thread(function, *args, **kwargs))
-    try:
-        return await asyncio.shield(running)
-    finally:
-        while not running.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
-
-
-async def _append(staged: Path, start: int, total: int, chunks: AsyncIterator[bytes | bytearray]) -> int:
-    """Write what arrives; what was written stays when the connection breaks off, and is continued later."""
-    staged.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT, 0o600)
-    stored = start
-    gathered: bytes | bytearray = bytearray()
-    try:
-        async for chunk in chunks:
-            # A piece that is large enough is written as it is; small ones are copied together first.
-            if gathered or len(chunk) < WRITE_BYTES:
-                gathered += chunk
-            else:
-                gathered = chunk
-            if stored + len(gathered) > total:
-                raise TransferError(f"more than the announced {total} bytes arrive")
-            faults.reach("mid_upload")
-            if len(gathered) >= WRITE_BYTES:
-                stored += await _in_thread(_write_all, descriptor, gathered, stored)
-                gathered = bytearray()
-        return stored + await _in_thread(_write_all, descriptor, gathered, stored)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes | bytearray, offset: int) -> int:
-    view = memoryview(data)
-    done = 0
-    while done < len(view):
-        done += os.pwrite(descriptor, view[done:], offset + done)
-    return done
-
-
-def _keep(store: Store, work_id: str, part: Part, staged: Path, digest: str, total: int) -> None:
-    try:
-        actual = file_digest(staged)
-    except FileNotFoundError:
-        raise NotFound(f"work {work_id!r} was deleted meanwhile") from None
-    if actual != digest:
-        staged.unlink(missing_ok=True)
-        raise DigestMismatch(digest, actual)
+def _keep(store: Store, work_id: str, part: Part, upload: StagedUpload, digest: str, total: int) -> None:
+    upload.finish(digest)
+    staged = upload.path
     store.blobs.prepare(staged, digest)
 
     def step(tx: Transaction) -> tuple[bool, str | None]:
@@ -252,10 +188,3 @@ def require_secured(work: Row[Any], secured: bool) -> None:
 def staged_file(store: Store, work_id: str, part: Part) -> Path:
     """Where the bytes of a part gather until it is complete."""
     return store.blobs.staging_folder / f"{part}-{work_id}"
-
-
-def _stored(staged: Path) -> int:
-    try:
-        return staged.stat().st_size
-    except FileNotFoundError:
-        return 0
