@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from fastapi import Request
@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api.errors import answer
+from api.uploading import DIGEST, Part, announced_part
 from api.waiting import gone
 from catchment.errors import InvalidField, TransferError
 from catchment.store.batch import Piece
@@ -30,8 +31,6 @@ CHUNK_S = 60.0
 DRAIN_BYTES = 32 << 20
 DRAIN_S = 10.0
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class BlobResponse(Response):
@@ -107,38 +106,22 @@ def _matches(header: str, etag: str) -> bool:
     return etag in tags or "*" in tags
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """What an upload's headers announce: bytes `start` up to `stop` of `total`, and the whole's digest."""
-
-    start: int
-    stop: int
-    total: int
-    digest: str
-
-
-def announced(request: Request) -> Chunk:
-    """The chunk that a request carries.
+def announced(request: Request) -> Part:
+    """The chunk that a request of the exchange carries; all of its headers are needed.
 
     Raises:
         InvalidField: a header is missing, malformed, or contradicts another.
     """
-    found = _CONTENT_RANGE.fullmatch(request.headers.get("content-range", "").strip())
-    digest = request.headers.get("update-digest", "").strip()
-    if found is None:
+    if "content-range" not in request.headers:
         raise InvalidField("Content-Range", "must be 'bytes FIRST-LAST/TOTAL'")
-    if not _DIGEST.fullmatch(digest):
+    part = announced_part(request)
+    digest = request.headers.get("update-digest", "").strip()
+    if not DIGEST.fullmatch(digest):
         raise InvalidField("Update-Digest", "must be 'sha256:' and 64 hexadecimal digits")
-    first, last, total = (int(number) for number in found.groups())
-    if not first <= last < total:
-        raise InvalidField("Content-Range", f"{first}-{last} is no part of {total} bytes")
-    length = request.headers.get("content-length")
-    if length is not None and length != str(last + 1 - first):
-        raise InvalidField("Content-Length", f"is {length}, Content-Range announces {last + 1 - first} bytes")
-    return Chunk(first, last + 1, total, digest)
+    return replace(part, digest=digest)
 
 
-async def pieces(arriving: AsyncIterator[Piece], chunk: Chunk) -> AsyncIterator[Piece]:
+async def pieces(arriving: AsyncIterator[Piece], chunk: Part) -> AsyncIterator[Piece]:
     """The request's body as it arrives, with a deadline for each piece.
 
     Raises:

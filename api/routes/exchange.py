@@ -213,7 +213,7 @@ async def _received(
             work_id,
             start=chunk.start,
             total=chunk.total,
-            digest=chunk.digest,
+            digest=str(chunk.digest),
             chunks=pieces(arriving, chunk),
             secured=secured,
             part=part,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
@@ -12,8 +12,10 @@ from api import schemas
 from api.bodies import job_body
 from api.deps import ActorDep, StoreDep, User
 from api.errors import face
-from api.transfer import BlobResponse
-from catchment.catalog import content, manager
+from api.transfer import BlobResponse, drain, pieces
+from api.uploading import announced_part
+from catchment.catalog import content, manager, uploads
+from catchment.errors import CatchmentError
 
 FAILS: dict[int | str, dict[str, Any]] = {
     400: {"model": schemas.HttpResponse, "description": "Refused; the reason names the field."},
@@ -119,6 +121,77 @@ def delete_model_by_id(store: StoreDep, actor: ActorDep, model_id: ModelId) -> R
 def get_lineage(store: StoreDep, model_id: ModelId) -> JSONResponse:
     """Where a version came from, what was made from it, who did what to it; also when it is gone."""
     return JSONResponse(manager.lineage(store, model_id))
+
+
+UPLOAD = {
+    "parameters": [
+        {
+            "name": name,
+            "in": place,
+            "required": False,
+            "schema": {"type": "string"},
+            "description": words,
+        }
+        for name, place, words in (
+            ("Content-Range", "header", "bytes FIRST-LAST/TOTAL; without it the body is the whole file."),
+            ("Repr-Digest", "header", "sha-256=:<base64>: of the whole file (RFC 9530)."),
+            ("digest", "query", "The same as sha256:<64 hexadecimal digits>."),
+        )
+    ],
+    "requestBody": {"required": True, "content": {"application/octet-stream": {}}},
+}
+STORED = {"Upload-Offset": {"schema": {"type": "integer"}, "description": "Bytes that are stored."}}
+
+
+@router.put(
+    BY_ID + "/content",
+    response_model=schemas.ModelDetail,
+    responses={
+        **FAILS,
+        200: {"description": "All is there, and the version is ready.", "headers": STORED},
+        202: {"model": schemas.ModelDetail, "description": "More is waited for.", "headers": STORED},
+        409: {
+            "model": schemas.HttpResponse,
+            "description": "The part does not continue what is stored, or two requests send at once.",
+            "headers": STORED,
+        },
+    },
+    openapi_extra=UPLOAD,
+)
+@face("models")
+async def put_content(
+    store: StoreDep,
+    actor: ActorDep,
+    request: Request,
+    model_id: ModelId,
+    file_name: Annotated[str | None, Query(description="For a version that was created without one.")] = None,
+) -> JSONResponse:
+    """Send a version's file, whole or in parts one after another; the last one makes it ready."""
+    arriving = request.stream()
+    try:
+        part = announced_part(request)
+        detail, stored = await uploads.receive(
+            store,
+            model_id,
+            actor,
+            start=part.start,
+            total=part.total,
+            digest=part.digest,
+            pieces=pieces(arriving, part),
+            file_name=file_name,
+        )
+    except CatchmentError:
+        await drain(arriving)
+        raise
+    return JSONResponse(detail, 200 if stored == part.total else 202, {"Upload-Offset": str(stored)})
+
+
+@router.head(BY_ID + "/content", response_class=Response, responses=FAILS)
+@face("models")
+def content_offset(store: StoreDep, model_id: ModelId) -> Response:
+    """How many bytes of an upload are stored."""
+    stored = uploads.offset(store, model_id)
+    return Response(headers={"Upload-Offset": str(stored), "Cache-Control": "no-store"})
 
 
 @router.get(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ from tests.conftest import wait_until
 
 MODELS = "/api/v1/namespaces/default/models"
 ONE = MODELS + "/net"
+CONTENT = "/api/v1/models/content"
 NET = {"name": "net", "version": "v1", "runtime": "pytorch", "model_path": "initial.safetensors"}
 
 
@@ -153,3 +156,59 @@ def test_a_copy_does_not_wait_for_the_next_look(
     began = time.monotonic()
     ready(api, create()["id"])
     assert time.monotonic() - began < 5, "the caretaker is woken by the creation"
+
+
+def test_a_file_is_uploaded_whole_or_in_parts_with_its_digest_checked(
+    api: InProcess, create: Callable[..., dict[str, Any]]
+) -> None:
+    data = bytes(range(256)) * 100
+    base64_digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    digest = {"Repr-Digest": f"sha-256=:{base64_digest}:"}
+    made = create(file_name="net.pt", model_path=None)
+    params = {"model_id": made["id"]}
+    first = api(
+        "PUT",
+        CONTENT,
+        params=params,
+        content=data[:1000],
+        headers={"Content-Range": f"bytes 0-999/{len(data)}"},
+    )
+    assert (first.status_code, first.headers["upload-offset"]) == (202, "1000")
+    assert (first.json()["state"], first.json()["progress"]) == ("unready", 3)
+    assert api("HEAD", CONTENT, params=params).headers["upload-offset"] == "1000"
+    wrong = {"Content-Range": f"bytes 2000-2999/{len(data)}"}
+    overlap = api("PUT", CONTENT, params=params, content=data[2000:3000], headers=wrong)
+    refused(overlap, 409)
+    assert overlap.headers["upload-offset"] == "1000"
+    rest = {"Content-Range": f"bytes 1000-{len(data) - 1}/{len(data)}", **digest}
+    done = api("PUT", CONTENT, params=params, content=data[1000:], headers=rest)
+    assert (done.status_code, done.json()["state"]) == (200, "ready")
+    assert api("GET", CONTENT, params=params).content == data
+    other = create(version="v2", file_name="net.pt", model_path=None)
+    params = {"model_id": other["id"]}
+    refused(api("PUT", CONTENT, params=params, content=b"other", headers=digest), 400, "sha256")
+    assert by_id(api, other["id"])["state"] == "error"
+    answer = api("PUT", CONTENT, params=params, content=data, headers=digest)
+    assert (answer.status_code, answer.json()["digest"]) == (
+        200,
+        f"sha256:{hashlib.sha256(data).hexdigest()}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("headers", "field"),
+    [
+        ({"Content-Range": "bytes 0-1"}, "Content-Range"),
+        ({"Content-Range": "bytes 5-4/10"}, "Content-Range"),
+        ({"Content-Range": "bytes 0-9/5"}, "Content-Range"),
+        ({"Content-Range": "bytes 0-2/10"}, "Content-Length"),
+        ({"Repr-Digest": "sha-256=abc"}, "Repr-Digest"),
+        ({"Repr-Digest": "md5=:abc=:"}, "Repr-Digest"),
+    ],
+)
+def test_an_upload_with_wrong_headers_is_refused_by_their_names(
+    api: InProcess, create: Callable[..., dict[str, Any]], headers: dict[str, str], field: str
+) -> None:
+    made = create(file_name="net.pt", model_path=None)
+    answer = api("PUT", CONTENT, params={"model_id": made["id"]}, content=b"12345", headers=headers)
+    refused(answer, 400, f"{field}:")

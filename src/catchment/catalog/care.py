@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, select

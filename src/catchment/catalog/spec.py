@@ -13,6 +13,7 @@ from catchment.store.files import plain_path
 
 NAME = r"[a-z0-9][a-z0-9._-]*"
 VERSION = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+FILE_NAME = re.compile(r"[^\x00/\\]{1,255}")
 CHECKPOINT = re.compile(r"checkpoint_v\d+")
 RUNTIMES = {"torch": "pytorch", "tf": "keras", "tensorflow": "keras"}
 """Other names of the runtimes that jobs have."""
@@ -20,7 +21,7 @@ RUNTIMES = {"torch": "pytorch", "tf": "keras", "tensorflow": "keras"}
 ModelName = Annotated[str, Field(pattern=f"^{NAME}$", max_length=255)]
 Version = Annotated[str, Field(pattern=f"^{VERSION}$")]
 Description = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
-FileName = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00/\\]+$")]
+FileName = Annotated[str, Field(pattern=f"^{FILE_NAME.pattern}$")]
 State = Literal["unready", "ready", "error", "deleting"]
 SERVER_FIELDS = frozenset(
     {"id", "version_info", "storage_info", "error_msg", "format", "digest", "size_bytes", "create_time"}

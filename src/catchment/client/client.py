@@ -11,10 +11,13 @@ from urllib.parse import quote, urlencode
 
 from catchment.client.connection import Connection
 from catchment.client.events import EventStream, LogPage
+from catchment.client.models import Models
 from catchment.client.results import Job, Namespace, Round, Site, Version, listed
 from catchment.errors import NotFound, Refused, Unreachable
 
 LOG_PAGE = 1000
+TRANSFER_S = 120.0
+"""How long a transfer may stand still; the server checks a large file before it answers its last part."""
 QUIET_S = 45.0
 """A stream that is silent for so long is dead: the server says something three times as often."""
 PAGE = 500
@@ -51,6 +54,8 @@ class Client:
         self._connection = Connection(server, token, timeout_s, ca_file=ca_file, insecure_http=insecure_http)
         self._connect = partial(Connection, server, token, ca_file=ca_file, insecure_http=insecure_http)
         self.server = self._connection.server
+        self.models = Models(self._connection, partial(self._connect, TRANSFER_S))
+        """Models: create, push, pull, list, look at, update and delete their versions."""
 
     def __enter__(self) -> Client:
         return self

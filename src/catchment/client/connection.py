@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -69,7 +69,7 @@ class Connection:
         """
         status, content = self.request(method, path, body)
         if status >= 300:
-            raise _error(status, content, f"{method} {path}")
+            raise answered_error(status, content, f"{method} {path}")
         if not content:
             return None
         try:
@@ -107,10 +107,47 @@ class Connection:
             self._http.request("GET", self._base + path, headers={**self._headers(), **headers})
             with self._http.getresponse() as response:
                 if response.status >= 300:
-                    raise _error(response.status, response.read(), f"GET {path}")
+                    raise answered_error(response.status, response.read(), f"GET {path}")
                 while line := response.readline():
                     yield line.rstrip(b"\r\n")
         except (http.client.HTTPException, OSError, ValueError) as error:
+            raise Unreachable(self._why(error)) from None
+        finally:
+            self._http.close()
+
+    def send(
+        self, method: str, path: str, body: memoryview | bytes, headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Send bytes; the answer's status, headers (in small letters) and content, whatever they say.
+
+        Raises:
+            Unreachable: there is no answer; how much was taken is not known.
+        """
+        try:
+            self._http.request(method, self._base + path, body=body, headers={**self._headers(), **headers})
+            with self._http.getresponse() as response:
+                found = {name.lower(): value for name, value in response.getheaders()}
+                return response.status, found, response.read()
+        except (http.client.HTTPException, OSError) as error:
+            self._http.close()
+            raise Unreachable(self._why(error)) from None
+
+    @contextmanager
+    def receiving(self, path: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a GET, to be read in a `with` block; the connection is closed afterwards.
+
+        Raises:
+            Unauthorized, NotFound, Refused, CatchmentError: as `json`.
+            Unreachable: there is no answer, or it broke off.
+        """
+        try:
+            self._http.close()
+            self._http.request("GET", self._base + path, headers={**self._headers(), **headers})
+            with self._http.getresponse() as response:
+                if response.status >= 300:
+                    raise answered_error(response.status, response.read(), f"GET {path.partition('?')[0]}")
+                yield response
+        except (http.client.HTTPException, OSError) as error:
             raise Unreachable(self._why(error)) from None
         finally:
             self._http.close()
@@ -163,7 +200,8 @@ def _port_is_fine(parts: SplitResult) -> bool:
         return False
 
 
-def _error(status: int, content: bytes, what: str) -> CatchmentError:
+def answered_error(status: int, content: bytes, what: str) -> CatchmentError:
+    """What an answer's status and body mean; `what` names the request."""
     document = _document(content)
     reason = _reason(document) or f"{what} was answered with status {status}"
     match status:
@@ -191,7 +229,7 @@ def _document(content: bytes) -> dict[str, Any]:
 
 def _reason(document: dict[str, Any]) -> str:
     """The sentence in an error's body: `reason` of the documented shape, `detail` of problem details."""
-    for key in ("reason", "detail", "title"):
+    for key in ("reason", "detail", "message", "title"):
         if isinstance(document.get(key), str) and document[key]:
             return str(document[key])[:MAX_REASON_CHARACTERS]
     return ""

@@ -1,0 +1,147 @@
+"""Models through the client and the command, against the API as users run it."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catchment.client import Client, transfers
+from catchment.errors import DigestMismatch, NotFound, Refused
+from tests.api.serving import ApiProcess, api_process
+from tests.conftest import free_port
+
+DATA = np.random.default_rng(7).bytes(3_000_000)
+
+
+@pytest.fixture
+def running(home: Path) -> Iterator[ApiProcess]:
+    with api_process(home, free_port()) as started:
+        yield started
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (tmp_path / "net.pt").write_bytes(DATA)
+    return tmp_path / "net.pt"
+
+
+def test_a_file_goes_up_and_comes_down_as_it_was(
+    running: ApiProcess, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "PART_BYTES", 1_000_000)
+    seen: list[tuple[int, int]] = []
+    with Client(running.url) as client:
+        made = client.models.push(source, "net", "v1", "pytorch", progress=lambda *now: seen.append(now))
+        assert (made.state, made.size_bytes) == ("ready", len(DATA))
+        assert made.digest == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+        assert seen == [(n, len(DATA)) for n in (1_000_000, 2_000_000, 3_000_000)]
+        assert client.models.push(source, "net", "v1", "pytorch").id == made.id
+        path = client.models.pull("net", "v1", tmp_path / "down.pt")
+        assert path.read_bytes() == DATA
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        assert client.models.pull("net", "v1", folder) == folder / "net.pt"
+        assert [each.id for each in client.models.list()] == [made.id]
+        assert client.models.get_by_id(made.id) == client.models.get("net", "v1") == made
+        assert client.models.update(made.id, description="new").description == "new"
+        assert client.models.lineage(made.id)["events"][0]["action"] == "create"
+        client.models.delete("net")
+        with pytest.raises(NotFound):
+            client.models.get("net", "v1")
+
+
+def test_a_transfer_that_broke_off_goes_on_where_it_was(
+    running: ApiProcess, source: Path, tmp_path: Path
+) -> None:
+    with Client(running.url) as client:
+        made = client.models.create("net", "v1", "pytorch", file_name="net.pt")
+        raw = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=20)
+        headers = {"Content-Range": f"bytes 0-999999/{len(DATA)}"}
+        path = f"/api/v1/models/content?model_id={made.id}"
+        raw.request("PUT", path, body=DATA[:1_000_000], headers=headers)
+        assert raw.getresponse().status == 202
+        raw.close()
+        seen: list[int] = []
+        client.models.push(source, "net", "v1", "pytorch", progress=lambda done, _: seen.append(done))
+        assert seen == [len(DATA)]
+        target = tmp_path / "down.pt"
+        part = target.with_name(f".down.pt.{hashlib.sha256(DATA).hexdigest()[:16]}.part")
+        part.write_bytes(DATA[:1_234_567])
+        seen.clear()
+        client.models.pull("net", "v1", target, progress=lambda done, _: seen.append(done))
+        assert target.read_bytes() == DATA
+        assert min(seen) > 1_234_567
+        assert not part.exists()
+        part.write_bytes(b"x" * 1000)
+        with pytest.raises(DigestMismatch):
+            client.models.pull("net", "v1", target)
+        assert not part.exists()
+        assert target.read_bytes() == DATA
+
+
+def test_an_upload_outlives_a_killed_server(
+    running: ApiProcess, home: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "PART_BYTES", 1_000_000)
+    with Client(running.url) as client:
+
+        def kill_after_the_first(done: int, _: int) -> None:
+            if done == 1_000_000:
+                running.process.kill()
+                running.process.wait(20)
+                ends.enter_context(api_process(home, int(running.url.rpartition(":")[2])))
+
+        with ExitStack() as ends:
+            made = client.models.push(source, "net", "v1", "pytorch", progress=kill_after_the_first)
+            assert running.process.returncode == -9
+            assert made.digest == f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+
+
+def test_an_empty_file_or_another_content_is_refused(
+    running: ApiProcess, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").touch()
+    with Client(running.url) as client:
+        with pytest.raises(Refused, match="no file with anything in it"):
+            client.models.push(tmp_path / "empty", "net", "v1", "pytorch")
+        client.models.push(source, "net", "v1", "pytorch")
+        source.write_bytes(b"other bytes")
+        with pytest.raises(Refused, match="push a new version"):
+            client.models.push(source, "net", "v1", "pytorch")
+
+
+def test_the_command_does_the_same(running: ApiProcess, source: Path, tmp_path: Path) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "catchment.cli", "model", *arguments, "--server", running.url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    assert "state        ready" in run("push", str(source), "net", "v1", "--runtime", "pytorch")
+    made = json.loads(run("create", "net", "v2", "--runtime", "pytorch", "--file-name", "a.pt", "--json"))
+    assert made["state"] == "unready"
+    assert [m["version_info"]["version"] for m in json.loads(run("list", "--json"))["models"]] == ["v1", "v2"]
+    assert "v2" in run("list", "net")
+    assert "new words" in run("update", "net", "v1", "--description", "new words")
+    assert "local" in run("get", "net", "v1")
+    assert run("pull", "net", "v1", str(tmp_path / "x.pt")).strip() == str(tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").read_bytes() == DATA
+    run("pull", "net", "v2", str(tmp_path), code=1)
+    run("delete", "net", code=1)
+    run("delete", "net", "v2")
+    run("delete", "net", "--all")
+    run("get", "net", "v1", code=3)
