@@ -21,6 +21,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catchment.errors import (
+    BadArtifact,
     CatchmentError,
     DigestMismatch,
     Forbidden,
@@ -45,6 +46,7 @@ _OWN: Table = {
     NotFound: 404,
     Refused: 409,
     InvalidField: 400,
+    BadArtifact: 400,
     Forbidden: 403,
     Unauthorized: 401,
     TransferError: 409,
