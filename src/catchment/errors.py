@@ -109,7 +109,7 @@ class BadArtifact(CatchmentError):
 
 
 class FormatMismatch(BadArtifact):
-    """A model's files are not what its format asks for; the message says what is missing and what is there."""
+    """A model's files are not what its format asks for; the message says which, and what is there."""
 
 
 class TransferError(CatchmentError):
