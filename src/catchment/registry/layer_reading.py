@@ -101,7 +101,7 @@ def _headers(stream: _Stream, limits: Limits) -> Iterator[TarHeader]:
     while any(block := stream.exactly(BLOCK_BYTES)):
         header = read_header(block)
         blocks += 1
-        if members > limits.max_files or blocks > 4 * limits.max_files:
+        if members >= limits.max_files or blocks > 4 * limits.max_files:
             raise BadArtifact(f"the layer holds more than {limits.max_files} entries")
         if header.kind in (b"x", b"g", b"L", b"K"):
             words = _extension(stream, header)

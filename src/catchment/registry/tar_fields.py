@@ -114,7 +114,7 @@ def _number(data: bytes) -> int:
 
 
 def _decimal(digits: str, what: str) -> int:
-    if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
         raise BadArtifact(
             f"the layer is no sound tar archive: {what} in an extended header is {digits[:40]!a}"
         )

@@ -104,7 +104,8 @@ def _unzstd(stream: _Counted, limits: Limits) -> Iterator[bytes]:
     except ImportError as error:
         raise BadArtifact(f"{_WHAT} is packed by zstd; reading it needs: pip install zstandard") from error
     opened = zstandard.ZstdDecompressor(max_window_size=_MAX_ZSTD_WINDOW).stream_reader(
-        stream, read_across_frames=True
+        stream,  # type: ignore[arg-type]  # nothing but read() is used of it
+        read_across_frames=True,
     )
     given = 0
     while True:
