@@ -42,3 +42,11 @@ def from_datetime(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError("a time without a zone says nothing; give one with tzinfo")
     return canonical(moment.astimezone(UTC).isoformat())
+
+
+def from_seconds(seconds: int) -> str:
+    """Seconds since 1970 in UTC; what no calendar of Go's can show becomes 1970."""
+    try:
+        return from_datetime(datetime.fromtimestamp(seconds, UTC))
+    except (OverflowError, ValueError, OSError):
+        return from_datetime(datetime.fromtimestamp(0, UTC))
