@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from catchment.errors import (
     AlreadyExists,
+    BadArtifact,
     BadTensors,
     CatchmentError,
     DigestMismatch,
@@ -48,6 +49,7 @@ _OWN: Table = {
     NotFound: 404,
     Refused: 409,
     InvalidField: 400,
+    BadArtifact: 400,
     Forbidden: 403,
     Unauthorized: 401,
     TransferError: 409,
@@ -61,6 +63,7 @@ _MODELS: Table = {
     Refused: 400,
     DigestMismatch: 400,
     BadTensors: 400,
+    BadArtifact: 400,
 }
 STATUS: Mapping[Face, Table] = {
     # The document knows 403 for everything that is wrong with a change, an unknown job included.

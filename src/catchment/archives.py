@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from catchment.errors import CatchmentError
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """Every member's time, so that the bytes depend on names and contents alone."""
 _COPY = 1024 * 1024
+_LOCAL_HEADER_BYTES = 30
+_MAX_DIRECTORY_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class Content:
         max_files: entries.
         max_bytes: of all files together, unpacked.
         flat: whether folders are refused.
+        max_ratio: a file's unpacked to packed bytes, looked at once `free_bytes` of the archive are unpacked.
+        free_bytes: so much may come out of however little.
     """
 
     what: str
@@ -35,6 +42,28 @@ class Content:
     max_files: int = 20_000
     max_bytes: int = 2**30
     flat: bool = False
+    max_ratio: float = float("inf")
+    free_bytes: int = 2**28
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive; to be read before the next one is asked for.
+
+    Attributes:
+        name: as the archive has it.
+        size: bytes, as announced; what comes is checked against it.
+        executable: whether its owner may run it.
+    """
+
+    name: str
+    size: int
+    executable: bool
+    _pieces: Iterator[bytes]
+
+    def read(self) -> Iterator[bytes]:
+        """Its bytes, a MiB at most at once."""
+        return self._pieces
 
 
 def pack(files: dict[str, Path], archive: Path) -> None:
@@ -82,12 +111,105 @@ def check(archive: Path, content: Content) -> None:
                     left -= len(piece)
 
 
+def members(archive: Path, content: Content) -> Iterator[Member]:
+    """The archive's files in its own order, without unpacking them anywhere.
+
+    Args:
+        archive: of unknown origin.
+        content: what it may hold.
+
+    Raises:
+        CatchmentError: of the content's kind: it is damaged, encrypted or a bomb, or entries share bytes, or
+            it holds what it may not hold.
+    """
+    with _opened(archive, content) as zipped:
+        _check_apart(zipped, content)
+        left = content.max_bytes
+        for entry, _ in _entries(zipped, content):
+            if entry.is_dir():
+                continue
+            executable = bool((entry.external_attr >> 16) & stat.S_IXUSR)
+            used = content.max_bytes - left
+            pieces = _watched(_pieces(zipped, entry, left, content), entry, used, content)
+            yield Member(entry.orig_filename, entry.file_size, executable, pieces)
+            for _piece in pieces:
+                pass
+            left -= entry.file_size
+
+
+def _check_apart(zipped: zipfile.ZipFile, content: Content) -> None:
+    """Entries that share bytes unfold to squares of them; no honest writer makes such."""
+    end = 0
+    for entry in sorted(zipped.infolist(), key=lambda each: each.header_offset):
+        if entry.header_offset < end:
+            raise content.error(f"{content.what} hold {entry.orig_filename!a}, whose bytes are another's too")
+        end = entry.header_offset + _LOCAL_HEADER_BYTES + entry.compress_size
+        if entry.flag_bits & 1:
+            raise content.error(f"{content.what} are encrypted; send them without a password")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise content.error(
+                f"{content.what} are packed by method {entry.compress_type}; stored and deflated are taken"
+            )
+
+
+def _watched(pieces: Iterator[bytes], entry: zipfile.ZipInfo, used: int, content: Content) -> Iterator[bytes]:
+    """The pieces, while they are no more than announced and no bomb."""
+    size = 0
+    with _told(content):
+        for piece in pieces:
+            size += len(piece)
+            if used + size > content.free_bytes and size > content.max_ratio * max(entry.compress_size, 1):
+                raise content.error(
+                    f"{content.what} hold {entry.orig_filename!a}, which unfolds to more than "
+                    f"{content.max_ratio:g} times its size, as bombs do"
+                )
+            yield piece
+    if size != entry.file_size:
+        raise content.error(f"{content.what} hold {entry.orig_filename!a}, which is not as long as announced")
+
+
+class _Bounded:
+    """A file of which nobody reads much at once: an archive's directory could be as large as a disk."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to `size` bytes. Raises ValueError when that is too much."""
+        if size < 0 or size > _MAX_DIRECTORY_BYTES:
+            size = max(0, os.fstat(self._file.fileno()).st_size - self._file.tell()) if size < 0 else size
+            if size > _MAX_DIRECTORY_BYTES:
+                raise ValueError(f"its directory is {size} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As a file's."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As a file's."""
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        """As a file's."""
+        return True
+
+
 @contextmanager
 def _opened(archive: Path, content: Content) -> Iterator[zipfile.ZipFile]:
+    with _told(content), archive.open("rb") as file, zipfile.ZipFile(_Bounded(file)) as zipped:
+        yield zipped
+
+
+@contextmanager
+def _told(content: Content) -> Iterator[None]:
+    """Turn what a damaged archive raises into the content's kind of error."""
     try:
-        with zipfile.ZipFile(archive) as zipped:
-            yield zipped
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        yield
+    except (
+        *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError),
+        *(NotImplementedError, RuntimeError, ValueError),
+    ) as error:
         raise content.error(f"{content.what} are no usable zip: {error}") from error
 
 

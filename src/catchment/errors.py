@@ -13,6 +13,8 @@ CatchmentError
 ├── BadTensors             bytes that are no tensor file, or tensors that must not be used
 │   ├── TensorMismatch     names, shapes or dtypes differ from the global model's
 │   └── UnsafeFile         a model file that wants to execute code
+├── BadArtifact            bytes that are no model artifact, or one that must not be taken in
+│   └── FormatMismatch     a model's files are not what its format asks for
 ├── TransferError          bytes did not arrive as announced
 │   ├── DigestMismatch     SHA-256 differs from the announced digest
 │   └── OffsetMismatch     a chunk does not continue what is stored; carries the right offset
@@ -92,6 +94,14 @@ class TensorMismatch(BadTensors):
 
 class UnsafeFile(BadTensors):
     """A model file that wants to execute code when it is loaded."""
+
+
+class BadArtifact(CatchmentError):
+    """Bytes that are no model artifact (layer, zip, config, manifest), or one that must not be taken in."""
+
+
+class FormatMismatch(BadArtifact):
+    """A model's files are not what its format asks for; the message says which, and what is there."""
 
 
 class TransferError(CatchmentError):

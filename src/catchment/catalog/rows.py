@@ -21,12 +21,16 @@ TOPIC = "models"
 
 @dataclass(frozen=True)
 class ModelFile:
-    """One file of a version: its path below the model's folder, and its bytes by digest."""
+    """One file of a version: its path below the model's folder, and its bytes by digest.
+
+    `layer`: the blob, a packed layer, that holds it; None where the file is a blob itself.
+    """
 
     path: str
     digest: str
     size_bytes: int
     crc32: int | None = None
+    layer: str | None = None
 
 
 def topic(model_id: str) -> str:
@@ -80,7 +84,7 @@ def files_of(tx: Transaction, model_ids: Iterable[str]) -> dict[str, list[ModelF
     found: dict[str, list[ModelFile]] = {}
     mine = model_files.c.version_id.in_(list(model_ids))
     for row in tx.execute(select(model_files).where(mine).order_by(model_files.c.path)):
-        kept = ModelFile(row.path, row.digest, row.size_bytes, row.crc32)
+        kept = ModelFile(row.path, row.digest, row.size_bytes, row.crc32, row.layer)
         found.setdefault(row.version_id, []).append(kept)
     return found
 

@@ -17,6 +17,7 @@ from catchment.jobs import rows
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import (
+    artifact_blobs,
     checkpoints,
     job_logs,
     jobs,
@@ -42,7 +43,9 @@ REFERENCES: tuple[tuple[Column[Any], Column[Any] | None], ...] = (
     (checkpoints.c.digest, checkpoints.c.job_uid),
     (checkpoints.c.state, checkpoints.c.job_uid),
     (model_files.c.digest, None),
+    (model_files.c.layer, None),
     (model_versions.c.manifest, None),
+    (artifact_blobs.c.digest, None),
 )
 """Columns that hold digests of blobs, each with the column of the job that it belongs to, if it does."""
 DELETED_AT_ONCE = 50

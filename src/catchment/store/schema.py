@@ -276,8 +276,12 @@ model_versions = Table(
     Column("size_bytes", BigInteger, nullable=False, default=0),
     # What its author says of it: framework, signature, metrics and so on, as models.config reads it.
     Column("config", JSON),
-    # The manifest that it was pushed with, if it came as an artifact.
+    # What it came as: "files", or the form of the artifact that was pushed ("ormb", "modelpack"), and then
+    # the digest of its manifest.
+    Column("form", String(16), nullable=False, default="files"),
     Column("manifest", String(71), index=True),
+    # Of a version that came as files and was asked for as an artifact: what that artifact is.
+    Column("artifact", JSON),
     Column("lineage", JSON, nullable=False),
     # The version that it was made from, and the job whose checkpoint it is; it goes with that job.
     Column("parent", String(32), index=True),
@@ -305,6 +309,27 @@ model_files = Table(
     Column("digest", String(71), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("crc32", BigInteger),
+    # The layer blob that holds the file, of a version that was pushed packed; none: the file is a blob itself.
+    Column("layer", String(71), index=True),
+    Index(None, "digest"),
+)
+
+# Blobs of artifacts by repository (namespace and name): what was uploaded to it, and what its artifacts are of.
+artifact_blobs = Table(
+    "artifact_blobs",
+    metadata,
+    Column("namespace", String(63), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("digest", String(71), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    # "config", "layer", "manifest", or "blob" while no manifest has said what it is.
+    Column("kind", String(8), nullable=False),
+    Column("media_type", String(255), nullable=False, default=""),
+    # The version whose artifact it is a part of.
+    Column("version_id", String(32), index=True),
+    # Whether the bytes are a blob of the store; else they are made from the version's files when asked for.
+    Column("stored", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
     Index(None, "digest"),
 )
 

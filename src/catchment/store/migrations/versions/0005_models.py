@@ -24,6 +24,7 @@ def upgrade() -> None:
     """Apply."""
     _model_versions()
     _model_files()
+    _artifact_blobs()
     _audit()
     op.drop_index(op.f("ix_jobs_namespace_created_at"), "jobs")
     op.create_index(op.f("ix_jobs_namespace_created_at_uid"), "jobs", ["namespace", "created_at", "uid"])
@@ -47,7 +48,9 @@ def _model_versions() -> None:
         sa.Column("digest", sa.String(length=71), nullable=True),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("config", sa.JSON(), nullable=True),
+        sa.Column("form", sa.String(length=16), nullable=False),
         sa.Column("manifest", sa.String(length=71), nullable=True),
+        sa.Column("artifact", sa.JSON(), nullable=True),
         sa.Column("lineage", sa.JSON(), nullable=False),
         sa.Column("parent", sa.String(length=32), nullable=True),
         sa.Column("job_uid", sa.String(length=32), nullable=True),
@@ -74,10 +77,30 @@ def _model_files() -> None:
         sa.Column("digest", sa.String(length=71), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("crc32", sa.BigInteger(), nullable=True),
+        sa.Column("layer", sa.String(length=71), nullable=True),
         sa.PrimaryKeyConstraint("version_id", "path", name=op.f("pk_model_files")),
     )
     op.create_index(op.f("ix_model_files_digest"), "model_files", ["digest"])
+    op.create_index(op.f("ix_model_files_layer"), "model_files", ["layer"])
     op.create_index(op.f("ix_model_versions_manifest"), "model_versions", ["manifest"])
+
+
+def _artifact_blobs() -> None:
+    op.create_table(
+        "artifact_blobs",
+        sa.Column("namespace", sa.String(length=63), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("kind", sa.String(length=8), nullable=False),
+        sa.Column("media_type", sa.String(length=255), nullable=False),
+        sa.Column("version_id", sa.String(length=32), nullable=True),
+        sa.Column("stored", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("namespace", "name", "digest", name=op.f("pk_artifact_blobs")),
+    )
+    for column in ("digest", "version_id"):
+        op.create_index(op.f(f"ix_artifact_blobs_{column}"), "artifact_blobs", [column])
 
 
 def _audit() -> None:
