@@ -19,7 +19,7 @@ from catchment.catalog import removal, rows
 from catchment.catalog.audit import Actor
 from catchment.catalog.content import Arrived, complete, fail
 from catchment.catalog.copying import copy_with_digest
-from catchment.catalog.rows import ModelFile
+from catchment.catalog.rows import VersionFile
 from catchment.catalog.states import ModelState
 from catchment.errors import CatchmentError, NotFound, Refused, Unreachable, WrongState
 from catchment.store import Store
@@ -95,7 +95,7 @@ def _bring(store: Store, row: Row[Any], owner: str) -> None:
         staged.unlink()
         raise Refused(f"{path!r} is an empty file")
     faults.reach("mid_copy")
-    file = ModelFile(row.file_name or PurePosixPath(path).name, digest, size)
+    file = VersionFile(row.file_name or PurePosixPath(path).name, digest, size)
     complete(store, row.id, [Arrived(file, staged)], Actor(), owner=owner)
 
 

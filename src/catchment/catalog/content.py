@@ -14,7 +14,7 @@ from sqlalchemy import Row
 from catchment import faults
 from catchment.catalog import audit, rows
 from catchment.catalog.audit import Actor
-from catchment.catalog.rows import ModelFile
+from catchment.catalog.rows import VersionFile
 from catchment.catalog.states import ModelState
 from catchment.errors import InvalidField, NotFound, Refused, WrongState
 from catchment.jobs import purge
@@ -26,7 +26,7 @@ from catchment.store.database import Transaction
 class Arrived:
     """A file that is there, in the staging folder, with the digest that its bytes have."""
 
-    file: ModelFile
+    file: VersionFile
     staged: Path
 
 
@@ -95,7 +95,7 @@ def _forget(store: Store, arrived: list[Arrived]) -> None:
 def _made_ready(
     tx: Transaction,
     row: Row[Any],
-    files: list[ModelFile],
+    files: list[VersionFile],
     actor: Actor,
     owner: str | None,
     values: dict[str, Any],
@@ -127,7 +127,7 @@ def fail(store: Store, model_id: str, words: str, *, owner: str | None = None) -
     store.db.write(step)
 
 
-def require_ready(tx: Transaction, row: Row[Any]) -> list[ModelFile]:
+def require_ready(tx: Transaction, row: Row[Any]) -> list[VersionFile]:
     """The files of a version that may be used. Raises WrongState for one that is not ready."""
     if row.state != ModelState.READY:
         why = f": {row.error}" if row.error else ""
@@ -135,7 +135,7 @@ def require_ready(tx: Transaction, row: Row[Any]) -> list[ModelFile]:
     return rows.files_of(tx, [row.id]).get(row.id, [])
 
 
-def file_of(store: Store, model_id: str, path: str | None) -> ModelFile:
+def file_of(store: Store, model_id: str, path: str | None) -> VersionFile:
     """The one file of a ready version, or the one at `path`.
 
     Raises:
@@ -156,7 +156,7 @@ def file_of(store: Store, model_id: str, path: str | None) -> ModelFile:
 
 
 @contextlib.contextmanager
-def opened(store: Store, file: ModelFile) -> Iterator[Path]:
+def opened(store: Store, file: VersionFile) -> Iterator[Path]:
     """A local file with a version's file's bytes, under its own name, for the time of a `with` block.
 
     Raises:

@@ -9,7 +9,7 @@ from sqlalchemy import Row, insert, select
 
 from catchment.catalog import audit, rows, sources
 from catchment.catalog.audit import Actor
-from catchment.catalog.rows import ModelFile
+from catchment.catalog.rows import VersionFile
 from catchment.errors import InvalidField
 from catchment.jobs import rows as job_rows
 from catchment.jobs.spec import Job
@@ -19,7 +19,7 @@ from catchment.store.schema import checkpoints, model_versions, works
 FORMAT = "Safetensors"
 
 
-def insert_ready(tx: Transaction, files: list[ModelFile], actor: Actor, **values: Any) -> str:
+def insert_ready(tx: Transaction, files: list[VersionFile], actor: Actor, **values: Any) -> str:
     """A version whose blobs are there, held by the same transaction; its id.
 
     Args:
@@ -46,7 +46,7 @@ def insert_ready(tx: Transaction, files: list[ModelFile], actor: Actor, **values
 
 
 def insert_checkpoint(
-    tx: Transaction, job: Row[Any], number: int, round_number: int, file: ModelFile, accuracy: float | None
+    tx: Transaction, job: Row[Any], number: int, round_number: int, file: VersionFile, accuracy: float | None
 ) -> str:
     """A job's checkpoint as a version of the model that bears the job's id; its id."""
     spec = job_rows.spec_of(job)
@@ -88,7 +88,7 @@ def chosen_checkpoint(tx: Transaction, job: Row[Any], spec: Job) -> Row[Any] | N
 
 
 def insert_result(
-    tx: Transaction, job: Row[Any], spec: Job, chosen: Row[Any], file: ModelFile
+    tx: Transaction, job: Row[Any], spec: Job, chosen: Row[Any], file: VersionFile
 ) -> tuple[str, str]:
     """The version that a finished job's result is registered as: its id, and its name.
 

@@ -20,7 +20,7 @@ TOPIC = "models"
 
 
 @dataclass(frozen=True)
-class ModelFile:
+class VersionFile:
     """One file of a version: its path below the model's folder, and its bytes by digest.
 
     `layer`: the blob, a packed layer, that holds it; None where the file is a blob itself.
@@ -79,17 +79,17 @@ def change(tx: Transaction, model_id: str, **values: Any) -> None:
     tx.notify(topic(model_id))
 
 
-def files_of(tx: Transaction, model_ids: Iterable[str]) -> dict[str, list[ModelFile]]:
+def files_of(tx: Transaction, model_ids: Iterable[str]) -> dict[str, list[VersionFile]]:
     """The files of some versions, in the order of their paths."""
-    found: dict[str, list[ModelFile]] = {}
+    found: dict[str, list[VersionFile]] = {}
     mine = model_files.c.version_id.in_(list(model_ids))
     for row in tx.execute(select(model_files).where(mine).order_by(model_files.c.path)):
-        kept = ModelFile(row.path, row.digest, row.size_bytes, row.crc32, row.layer)
+        kept = VersionFile(row.path, row.digest, row.size_bytes, row.crc32, row.layer)
         found.setdefault(row.version_id, []).append(kept)
     return found
 
 
-def set_files(tx: Transaction, model_id: str, files: Iterable[ModelFile]) -> None:
+def set_files(tx: Transaction, model_id: str, files: Iterable[VersionFile]) -> None:
     """Say which files a version has. Their blobs are held by the same transaction (jobs.purge.hold_blobs)."""
     tx.execute(delete(model_files).where(model_files.c.version_id == model_id))
     new = [{"version_id": model_id, **file.__dict__} for file in files]
@@ -97,7 +97,7 @@ def set_files(tx: Transaction, model_id: str, files: Iterable[ModelFile]) -> Non
         tx.execute(insert(model_files), new)
 
 
-def ready_values(files: list[ModelFile]) -> dict[str, Any]:
+def ready_values(files: list[VersionFile]) -> dict[str, Any]:
     """The columns of a version whose bytes are there and hold."""
     return {
         "state": ModelState.READY,
@@ -111,7 +111,7 @@ def ready_values(files: list[ModelFile]) -> dict[str, Any]:
     }
 
 
-def tree_digest(files: list[ModelFile]) -> str:
+def tree_digest(files: list[VersionFile]) -> str:
     """The digest of a version: of its one file, or of the list of all paths and digests as compact JSON."""
     if len(files) == 1:
         return files[0].digest

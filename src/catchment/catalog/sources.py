@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from catchment.catalog import content, rows
-from catchment.catalog.rows import ModelFile
+from catchment.catalog.rows import VersionFile
 from catchment.errors import InvalidField, WrongState
 from catchment.jobs.spec import Job
 from catchment.models.initial import ACCEPTED, SUFFIXES, import_weights
@@ -38,7 +38,7 @@ def require_usable(tx: Transaction, namespace: str, job: Job, field: str, model_
     return row
 
 
-def weights_file(files: list[ModelFile], field: str, named: str) -> ModelFile:
+def weights_file(files: list[VersionFile], field: str, named: str) -> VersionFile:
     """The one file among a version's files that holds weights. Raises InvalidField."""
     fit = [file for file in files if file.path.lower().endswith(SUFFIXES)]
     if len(fit) != 1:
@@ -57,7 +57,7 @@ def import_version(store: Store, namespace: str, job: Job, staged: Path) -> None
     """
     field, model_id = job.model_source
 
-    def step(tx: Transaction) -> ModelFile:
+    def step(tx: Transaction) -> VersionFile:
         row = require_usable(tx, namespace, job, field, model_id)
         return weights_file(content.require_ready(tx, row), field, row.name)
 

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from catchment.catalog import manager, removal, rows, views
 from catchment.catalog.audit import Actor
 from catchment.catalog.content import Arrived, complete, fail
-from catchment.catalog.rows import ModelFile
+from catchment.catalog.rows import VersionFile
 from catchment.catalog.spec import FILE_NAME
 from catchment.catalog.states import ModelState
 from catchment.errors import DigestMismatch, InvalidField, Refused, WrongState
@@ -124,7 +124,7 @@ def _keep(
     actual = digest or upload.digest()
     try:
         upload.finish(actual)
-        complete(store, row.id, [Arrived(ModelFile(row.file_name, actual, size), upload.path)], actor)
+        complete(store, row.id, [Arrived(VersionFile(row.file_name, actual, size), upload.path)], actor)
     except (DigestMismatch, Refused) as error:
         fail(store, row.id, str(error))
         raise

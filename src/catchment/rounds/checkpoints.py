@@ -11,7 +11,7 @@ from sqlalchemy import func, insert, select
 
 from catchment import faults
 from catchment.catalog.made import insert_checkpoint
-from catchment.catalog.rows import ModelFile
+from catchment.catalog.rows import VersionFile
 from catchment.jobs import log, purge, rows
 from catchment.rounds import journal
 from catchment.rounds.claim import Claim, held
@@ -56,7 +56,7 @@ def save_checkpoint(store: Store, claim: Claim, number: int) -> Checkpoint:
     faults.reach("mid_checkpoint")
     store.files.write_bytes(claim.namespace, f"{folder}/metrics.json", _json(metrics))
 
-    weights = ModelFile(
+    weights = VersionFile(
         PurePosixPath(path).name, round_row.new_weights, store.blobs.size(round_row.new_weights)
     )
 

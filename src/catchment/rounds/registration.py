@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catchment.catalog import made
-from catchment.catalog.rows import ModelFile
+from catchment.catalog.rows import VersionFile
 from catchment.jobs import log, purge, rows
 from catchment.rounds.claim import Claim, held
 from catchment.store import Store
@@ -23,7 +23,7 @@ def register_result(store: Store, tx: Transaction, claim: Claim) -> None:
     if job.register_ is None or chosen is None:
         return
     purge.hold_blobs(store, tx, [chosen.digest])
-    file = ModelFile(f"{job.register_.name}.safetensors", chosen.digest, store.blobs.size(chosen.digest))
+    file = VersionFile(f"{job.register_.name}.safetensors", chosen.digest, store.blobs.size(chosen.digest))
     row = held(tx, claim)
     _, version = made.insert_result(tx, row, job, chosen, file)
     path = f"model-versions/{job.register_.name}/{version}/{file.path}"

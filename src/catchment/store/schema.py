@@ -309,12 +309,12 @@ model_files = Table(
     Column("digest", String(71), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("crc32", BigInteger),
-    # The layer blob that holds the file, of a version that was pushed packed; none: the file is a blob itself.
+    # The packed layer, a blob, that holds the file; none: the file is a blob itself.
     Column("layer", String(71), index=True),
     Index(None, "digest"),
 )
 
-# Blobs of artifacts by repository (namespace and name): what was uploaded to it, and what its artifacts are of.
+# Blobs of artifacts by repository (namespace and name): uploaded to it, or parts of its artifacts.
 artifact_blobs = Table(
     "artifact_blobs",
     metadata,
