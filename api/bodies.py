@@ -46,6 +46,11 @@ async def raw_message(request: Request) -> bytes:
     return raw
 
 
+async def small_body(request: Request) -> bytes:
+    """The request's body, of a job's size at most. Raises InvalidField."""
+    return await _read(request, JOB_BYTES)
+
+
 def message(model: type[M], *, empty: bytes = b"") -> Callable[[Request], Awaitable[M]]:
     """A dependency that gives the request's body as this message of the exchange; none is `empty`."""
 

@@ -20,10 +20,6 @@ from catchment.wire.messages import (
     WorkResult,
 )
 
-MESSAGES: tuple[type[BaseModel], ...] = (Registration, PollRequest, Leave, WorkResult, NewModel, Change)
-"""Bodies of requests that no route's signature names."""
-
-
 ServerText = Annotated[str | None, Field(json_schema_extra={"readOnly": True})]
 ServerNumber = Annotated[int, Field(json_schema_extra={"readOnly": True})]
 
@@ -185,6 +181,47 @@ class LogPage(Shape):
     more: Annotated[bool, Field(description="Whether there are more already.")]
 
 
+class RegistryError(Shape):
+    """An error of the registry's operations."""
+
+    message: str
+    reason: Annotated[str, Field(description="The kind of the error.")] = ""
+
+
+class ComparedModel(Shape):
+    """A version to compare."""
+
+    name: str
+    project: str
+    tag: str
+
+
+class Compared(Shape):
+    """Versions to compare."""
+
+    models: list[ComparedModel]
+
+
+class ComparisonItem(Shape):
+    """What one version says of itself: the fields of an ormbfile.yaml."""
+
+    metadata: dict[str, Any]
+    path: Annotated[str, Field(description="project/name:tag")]
+
+
+class ListMeta(Shape):
+    """How many there are in all."""
+
+    totalItems: int  # noqa: N815 - the original's name
+
+
+class Comparison(Shape):
+    """Versions side by side."""
+
+    metadata: ListMeta
+    items: list[ComparisonItem]
+
+
 class VersionInfo(Shape):
     """The document's VersionInfo."""
 
@@ -290,3 +327,15 @@ class Version(Shape):
     protocol: Annotated[int, Field(description="Version of the exchange with the sites.")]
     auth: Literal["loopback", "tokens"]
     prefect_ui: Annotated[str, Field(description="Address of the Prefect UI, empty when not known.")]
+
+
+MESSAGES: tuple[type[BaseModel], ...] = (
+    Registration,
+    PollRequest,
+    Leave,
+    WorkResult,
+    NewModel,
+    Change,
+    Compared,
+)
+"""Bodies of requests that no route's signature names."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -33,43 +34,60 @@ DRAIN_S = 10.0
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
 
-class BlobResponse(Response):
-    """A file that never changes, named by its digest: whole, one range of it, or only its headers."""
+class RangedResponse(Response):
+    """Bytes of known size that never change, named by a digest: whole, one range of them, or only headers.
 
-    def __init__(self, path: Path, size: int, digest: str) -> None:
-        super().__init__(media_type="application/octet-stream")
-        self._path = path
+    Args:
+        size: bytes of all of it.
+        digest: the same digest, the same bytes; it becomes the ETag.
+        media_type: of the answer.
+        more: further headers.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        digest: str,
+        media_type: str = "application/octet-stream",
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(media_type=media_type)
         self._size = size
         self._etag = f'"{digest}"'
+        self._more = dict(more or {})
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Callable[[int, int], AsyncIterator[bytes]]]:
+        """What gives the bytes of a range, in pieces; opened before the answer begins."""
+        raise NotImplementedError
+        yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; the file is opened once, so that it may be deleted meanwhile."""
+        """Answer."""
         request = Request(scope)
         common = {"ETag": self._etag, "Accept-Ranges": "bytes", "Cache-Control": "private, immutable"}
+        common |= self._more
         if _matches(request.headers.get("if-none-match", ""), self._etag):
             await Response(status_code=304, headers=common)(scope, receive, send)
             return
         span = self._span(request)
         if span is None:
             headers = {**common, "Content-Range": f"bytes */{self._size}"}
-            refusal = answer(scope, 416, f"the blob has {self._size} bytes", headers=headers)
+            refusal = answer(scope, 416, f"there are {self._size} bytes", headers=headers)
             await refusal(scope, receive, send)
             return
         start, stop = span
         partial = stop - start < self._size
-        headers = {**common, "Content-Length": str(stop - start), "Content-Type": "application/octet-stream"}
+        headers = {**common, "Content-Length": str(stop - start), "Content-Type": str(self.media_type)}
         if partial:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{self._size}"
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        descriptor = await asyncio.to_thread(os.open, self._path, os.O_RDONLY)
-        try:
+        async with self._opened() as pieces:
             await send({"type": "http.response.start", "status": 206 if partial else 200, "headers": raw})
             if scope["method"] == "HEAD" or start == stop:
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await _send_pieces(descriptor, start, stop, receive, send)
-        finally:
-            os.close(descriptor)
+                await _send_all(pieces(start, stop), stop - start, receive, send)
 
     def _span(self, request: Request) -> tuple[int, int] | None:
         """First byte and the one after the last; None when the range lies outside.
@@ -87,15 +105,69 @@ class BlobResponse(Response):
         return (start, stop) if start < self._size and suffix != "0" else None
 
 
-async def _send_pieces(descriptor: int, start: int, stop: int, receive: Receive, send: Send) -> None:
+class BlobResponse(RangedResponse):
+    """A file; it is opened once, so that it may be deleted meanwhile."""
+
+    def __init__(self, path: Path, size: int, digest: str) -> None:
+        super().__init__(size, digest)
+        self._path = path
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Callable[[int, int], AsyncIterator[bytes]]]:
+        descriptor = await asyncio.to_thread(os.open, self._path, os.O_RDONLY)
+
+        async def pieces(start: int, stop: int) -> AsyncIterator[bytes]:
+            while start < stop:
+                size = min(PIECE_BYTES, stop - start)
+                piece = await asyncio.to_thread(os.pread, descriptor, size, start)
+                start += len(piece)
+                yield piece
+
+        try:
+            yield pieces
+        finally:
+            os.close(descriptor)
+
+
+class Ranged(Protocol):
+    """Bytes of known size, any range of which can be given."""
+
+    size: int
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The bytes from `start` to before `stop`, in pieces."""
+
+
+class MadeResponse(RangedResponse):
+    """Bytes that are made on the way, such as a zip of files that lie apart."""
+
+    def __init__(
+        self, source: Ranged, digest: str, media_type: str, more: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(source.size, digest, media_type, more)
+        self._source = source
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Callable[[int, int], AsyncIterator[bytes]]]:
+        async def pieces(start: int, stop: int) -> AsyncIterator[bytes]:
+            made = self._source.read(start, stop)
+            while piece := await asyncio.to_thread(next, made, b""):
+                yield piece
+
+        yield pieces
+
+
+async def _send_all(pieces: AsyncIterator[bytes], size: int, receive: Receive, send: Send) -> None:
+    """Send `size` bytes, unless the client goes away."""
     away = asyncio.ensure_future(gone(receive))
     try:
-        while start < stop and not away.done():
-            piece = await asyncio.to_thread(os.pread, descriptor, min(PIECE_BYTES, stop - start), start)
-            if not piece:
-                raise TransferError("the blob's file is shorter than it was")
-            start += len(piece)
-            await send({"type": "http.response.body", "body": piece, "more_body": start < stop})
+        async for piece in pieces:
+            if not piece or away.done():
+                break
+            size -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": size > 0})
+        if size and not away.done():
+            raise TransferError("there are fewer bytes than was said")
     finally:
         away.cancel()
         await asyncio.gather(away, return_exceptions=True)

@@ -26,8 +26,12 @@ class Part:
     digest: str | None
 
 
-def announced_part(request: Request) -> Part:
+def announced_part(request: Request, *, of_body: bool = True) -> Part:
     """What a request carries: the part that Content-Range names, or all of it.
+
+    Args:
+        request: the request.
+        of_body: whether the bytes are the body itself, so that its length must be theirs.
 
     Raises:
         InvalidField: a header is missing, malformed, or contradicts another.
@@ -45,7 +49,7 @@ def announced_part(request: Request) -> Part:
     first, last, total = (int(number) for number in found.groups())
     if not first <= last < total:
         raise InvalidField("Content-Range", f"{first}-{last} is no part of {total} bytes")
-    if length is not None and length != last + 1 - first:
+    if of_body and length is not None and length != last + 1 - first:
         raise InvalidField("Content-Length", f"is {length}, Content-Range announces {last + 1 - first} bytes")
     return Part(first, last + 1, total, digest)
 
