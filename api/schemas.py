@@ -258,6 +258,15 @@ class ModelList(Shape):
     models: list[ModelDetail]
 
 
+class SignedAddress(Shape):
+    """An address that carries the right to one kind of request for a while."""
+
+    url: str
+    method: Literal["GET", "PUT"]
+    expires_s: int
+    digest: Annotated[str | None, Field(description="That what is fetched must have.")] = None
+
+
 class ModelName(BaseModel):
     """What names a version; `made_from` says where it came from."""
 

@@ -14,7 +14,7 @@ from api.deps import ActorDep, StoreDep, User
 from api.errors import face
 from api.transfer import BlobResponse, drain, pieces
 from api.uploading import announced_part
-from catchment.catalog import content, manager, uploads
+from catchment.catalog import content, manager, signed, uploads
 from catchment.errors import CatchmentError
 
 FAILS: dict[int | str, dict[str, Any]] = {
@@ -215,3 +215,20 @@ def get_content(
     manager.note_download(store, model_id, actor)
     path = store.blobs.local_path(found.digest)
     return BlobResponse(path, found.size_bytes, found.digest)
+
+
+@router.post(BY_ID + "/upload-url", response_model=schemas.SignedAddress, responses=FAILS)
+@face("models")
+def upload_url(store: StoreDep, actor: ActorDep, model_id: ModelId) -> JSONResponse:
+    """An address to PUT the version's file to, straight into S3; then update with `progress` 100."""
+    return JSONResponse(signed.upload_address(store, model_id, actor), headers={"Cache-Control": "no-store"})
+
+
+@router.post(BY_ID + "/download-url", response_model=schemas.SignedAddress, responses=FAILS)
+@face("models")
+def download_url(
+    store: StoreDep, actor: ActorDep, model_id: ModelId, file: str | None = None
+) -> JSONResponse:
+    """An address to fetch a ready version's file from, straight from S3."""
+    address = signed.download_address(store, model_id, file, actor)
+    return JSONResponse(address, headers={"Cache-Control": "no-store"})

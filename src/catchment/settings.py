@@ -118,6 +118,9 @@ class Settings(BaseSettings):
     max_model_bytes: Annotated[int, Field(gt=0, description="Largest model version that is taken.")] = (
         64 * 2**30
     )
+    signed_url_s: Annotated[
+        int, Field(gt=0, le=604800, description="How long a signed address of the storage can be used.")
+    ] = 3600
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

@@ -91,7 +91,8 @@ def _filesystem(scheme: str, settings: Settings) -> Any:
     # A listing that is remembered would hide what other processes have written since.
     options: dict[str, Any] = {"use_listings_cache": False}
     if scheme == "s3":
-        options["config_kwargs"] = S3_PATIENCE
+        # Signed addresses would be of version 2 otherwise, which newer servers do not take.
+        options["config_kwargs"] = {**S3_PATIENCE, "signature_version": "s3v4"}
         if settings.s3_endpoint_url:
             options["client_kwargs"] = {"endpoint_url": settings.s3_endpoint_url}
     try:

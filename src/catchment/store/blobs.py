@@ -6,6 +6,7 @@ with verified copies in a local cache. In both, a blob is either wholly there or
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -41,6 +42,9 @@ class Blobs(Protocol):
 
     def exists(self, digest: str) -> bool:
         """True when the blob is wholly there."""
+
+    def signed_url(self, digest: str, expires_s: int) -> str | None:
+        """An address from which anybody can fetch the blob for a while; None where the storage has none."""
 
     def delete(self, digest: str) -> None:
         """Remove the blob if it is there."""
@@ -135,6 +139,10 @@ class FolderBlobs:
         """True when the blob is there."""
         return (self.root / _relative(digest)).exists()
 
+    def signed_url(self, digest: str, expires_s: int) -> str | None:
+        """None: a folder has no addresses."""
+        return None
+
     def delete(self, digest: str) -> None:
         """Remove the blob if it is there."""
         (self.root / _relative(digest)).unlink(missing_ok=True)
@@ -156,13 +164,16 @@ class RemoteBlobs:
         self._root = root.rstrip("/")
         self._cache = FolderBlobs(cache)
         self._sizes: dict[str, int] = {}
+        self._create_only = {"mode": "create"} if is_s3(filesystem) else {}
         self.staging_folder = self._cache.staging_folder
 
     def prepare(self, source: Path, digest: str) -> None:
-        """Upload it, unless it is there. An object appears whole or not at all."""
+        """Upload it, unless it is there. An object appears whole or not at all, and is never overwritten."""
         with _translated(digest):
             if not self._files.exists(self._key(digest)):
-                self._files.put_file(str(source), self._key(digest))
+                # Who is quicker wins: another coordinator brings the same bytes.
+                with contextlib.suppress(FileExistsError):
+                    self._files.put_file(str(source), self._key(digest), **self._create_only)
 
     def put_file(self, source: Path, digest: str, *, durable: bool = True) -> None:
         """Upload `source`, then keep it as the cached copy."""
@@ -206,8 +217,22 @@ class RemoteBlobs:
         self._sizes.pop(digest, None)
         self._cache.delete(digest)
 
+    def signed_url(self, digest: str, expires_s: int) -> str | None:
+        """An address from which anybody can fetch the blob for a while; None where the storage has none."""
+        return signed_url(self._files, self._key(digest), "get_object", expires_s)
+
     def _key(self, digest: str) -> str:
         return f"{self._root}/{_relative(digest)}"
+
+
+def is_s3(filesystem: Any) -> bool:
+    """Whether it speaks S3, with conditional writes and signed addresses."""
+    return "s3" in filesystem.protocol
+
+
+def signed_url(filesystem: Any, key: str, method: str, expires_s: int) -> str | None:
+    """An address that carries the right to one request (boto's name of it) for a while; S3 only."""
+    return str(filesystem.url(key, expires_s, method)) if is_s3(filesystem) else None
 
 
 class _translated:  # noqa: N801 - reads as a statement

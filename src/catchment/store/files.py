@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from catchment.errors import InvalidField, NotFound, PathRefused
-from catchment.store.blobs import _translated
+from catchment.store.blobs import _translated, signed_url
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,9 @@ class NamespaceFiles(Protocol):
 
     def take_file(self, namespace: str, path: str, target: Path) -> None:
         """Let the file at `path` appear at the local `target` too, copied where needed. Raises NotFound."""
+
+    def upload_url(self, namespace: str, path: str, expires_s: int) -> str | None:
+        """An address to which anybody can PUT the file for a while; None where the storage has none."""
 
     def delete_tree(self, namespace: str, path: str) -> None:
         """Remove a folder and all below it, if it is there."""
@@ -179,6 +182,10 @@ class FolderFiles:
         except OSError:
             shutil.copyfile(source, target)
 
+    def upload_url(self, namespace: str, path: str, expires_s: int) -> str | None:
+        """None: a folder has no addresses."""
+        return None
+
     def delete_tree(self, namespace: str, path: str) -> None:
         """Remove the folder; of a symbolic link the link alone."""
         target = self.root / namespace / plain_path(path)
@@ -263,6 +270,10 @@ class RemoteFiles:
         key = self._key(namespace, path)
         with _translated(path):
             self._files.get_file(key, str(target))
+
+    def upload_url(self, namespace: str, path: str, expires_s: int) -> str | None:
+        """A signed address."""
+        return signed_url(self._files, self._key(namespace, path), "put_object", expires_s)
 
     def delete_tree(self, namespace: str, path: str) -> None:
         """Remove all objects below."""
