@@ -198,6 +198,14 @@ def test_names_of_every_length_come_back(length: int) -> None:
     assert [each.name for each in read_layer([archive])] == [name]
 
 
+def test_an_extended_header_has_the_bytes_of_gos_writer() -> None:
+    """The digest of what Go 1.27's archive/tar wrote for this file, owner and group zeroed."""
+    name = "model/" + "n" * 140 + "é"
+    archive = b"".join(tar_of([ModelFile(name, 3, BytesSource(b"abc"), mtime=1000)]).read(0, 3072))
+    expected = "7a52891f9dcd22ed54b0ba76dc6b7ce386b8af4e3ee9f556708870a1a82820b1"
+    assert hashlib.sha256(archive).hexdigest() == expected
+
+
 def test_a_file_beyond_eight_gib_has_its_size_in_an_extension() -> None:
     size = 9 * 2**30
 
