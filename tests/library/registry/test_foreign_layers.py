@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -150,6 +151,12 @@ GOOD = tar(entry("model/a", b"abc" * 500), entry("model/b", b"x"))
 def test_damaged_and_cut_off_layers_are_refused(spoil: Callable[[], bytes], said: str) -> None:
     with pytest.raises(BadArtifact, match=said):
         read(spoil())
+
+
+def test_zstd_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(BadArtifact, match="pip install zstandard"):
+        read(zstandard.compress(GOOD))
 
 
 def test_the_packing_that_was_announced_is_held_to() -> None:
