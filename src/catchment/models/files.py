@@ -15,6 +15,7 @@ MODEL_FOLDER = "model"
 """Top folder of a model's files in a layer and in a zip."""
 _MAX_NAME_BYTES = 4096
 _MAX_PART_BYTES = 255
+_MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ def plain_name(name: str) -> str:
         raise BadArtifact(f"the file name {shown} leads out of the model's folder")
     if "\\" in name or any(ord(char) < 32 or char == "\x7f" or "\ud800" <= char <= "\udfff" for char in name):
         raise BadArtifact(f"the file name {shown} holds a backslash, a control character or no Unicode")
+    if len(parts) > _MAX_DEPTH:
+        raise BadArtifact(f"the file name {shown}... goes more than {_MAX_DEPTH} folders deep")
     if max(len(part.encode()) for part in parts) > _MAX_PART_BYTES or len(name.encode()) > _MAX_NAME_BYTES:
         raise BadArtifact(f"the file name {shown}... is longer than {_MAX_PART_BYTES} bytes a part allow")
     return "/".join(parts)

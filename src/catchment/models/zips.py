@@ -35,6 +35,8 @@ class Uploaded:
     size: int
     mode: int
     _member: archives.Member = field(repr=False)
+    mtime: int = 0
+    """Zips know local times of an unknown zone; none is better than a wrong one."""
 
     def read(self) -> Iterator[bytes]:
         """Its bytes, a MiB at most at once.

@@ -97,17 +97,12 @@ def _deflate(piece: bytes) -> bytes:
 
 
 def _even(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces that are worth a thread's while; large ones pass as they are."""
-    small: list[bytes] = []
-    held = 0
+    """The same bytes in pieces of PIECE_BYTES, so that no digest depends on how they were read."""
+    held = bytearray()
     for piece in pieces:
-        if not small and len(piece) >= PIECE_BYTES // 2:
-            yield piece
-            continue
-        small.append(piece)
-        held += len(piece)
-        if held >= PIECE_BYTES // 2:
-            yield b"".join(small)
-            small, held = [], 0
-    if small:
-        yield b"".join(small)
+        held += piece
+        while len(held) >= PIECE_BYTES:
+            yield bytes(held[:PIECE_BYTES])
+            del held[:PIECE_BYTES]
+    if held:
+        yield bytes(held)

@@ -32,6 +32,7 @@ from catchment.registry.parts import MANIFEST_TYPE, Blob, Parts, digest_of, read
 
 ARTIFACT_TYPE = f"{PREFIX}manifest.v1+json"
 CONFIG_TYPE = f"{PREFIX}config.v1+json"
+MAX_MANIFEST_BYTES = 4 * 2**20
 _CONFIG_TYPES = re.compile(r"application/vnd\.(cncf|cnai)\.model\.config\.v1\+json")
 _WHAT = "the ModelPack config"
 
@@ -87,6 +88,9 @@ def make_artifact(
         files: as `pack_files` gives them.
         name: of the model.
         version: of the model.
+
+    Raises:
+        BadArtifact: there are more files than a manifest can name in the 4 MiB that registries take.
     """
     blob = go_json.encode(_config(config, files, name, version))
     layers = tuple(_raw_layer(file) for file in files)
@@ -99,6 +103,8 @@ def make_artifact(
             "layers": [layer.to_json() for layer in layers],
         }
     )
+    if len(manifest) > MAX_MANIFEST_BYTES:
+        raise BadArtifact(f"{len(files)} files are too many for one manifest; the ORMB form takes them")
     return PackArtifact(manifest, blob, config, tuple(read_pack_layer(layer) for layer in layers))
 
 

@@ -29,7 +29,7 @@ def header(file: ModelFile) -> bytes:
     records = b""
     if split is None:
         records += _record(b"path", name)
-        split = b"", file.name.encode("ascii", "ignore")[:100] or b"file"
+        split = b"", _short(file.name)
     size = file.size
     if size > _MAX_OCTAL_SIZE:
         records += _record(b"size", str(size).encode())
@@ -38,7 +38,9 @@ def header(file: ModelFile) -> bytes:
     own = _block(split, file.mode & 0o777, size, mtime, _REGULAR)
     if not records:
         return own
-    above = _block((b"", b"PaxHeaders.0/file"), 0, len(records), 0, _PAX)
+    folder, _, last = file.name.rpartition("/")
+    beside = f"{folder}/PaxHeaders.0/{last}" if folder else f"PaxHeaders.0/{last}"
+    above = _block((b"", _short(beside)), 0, len(records), 0, _PAX)
     return above + records + bytes(-len(records) % BLOCK_BYTES) + own
 
 
@@ -51,6 +53,11 @@ def _split(name: bytes) -> tuple[bytes, bytes] | None:
     if cut <= 0 or not 0 < len(name) - cut - 1 <= 100:
         return None
     return name[:cut], name[cut + 1 :]
+
+
+def _short(name: str) -> bytes:
+    """As much of a name as the old field holds; who reads the records never sees it."""
+    return name.encode("ascii", "ignore")[:100].rstrip(b"/")
 
 
 def _record(key: bytes, value: bytes) -> bytes:
@@ -69,7 +76,8 @@ def _block(name: tuple[bytes, bytes], mode: int, size: int, mtime: int, kind: by
         b"%011o\0%011o\0" % (size, mtime),
         b" " * 8,
         kind + bytes(100) + b"ustar\00000" + bytes(64),
-        b"%07o\0%07o\0" % (0, 0),
+        # The device's number, which an extended header does not even have as zero.
+        bytes(16) if kind == _PAX else b"0000000\0" * 2,
         prefix.ljust(155, b"\0") + bytes(12),
     ]
     block = bytearray(b"".join(fields))

@@ -94,6 +94,7 @@ def test_texts_that_yaml_could_take_for_something_else_are_quoted(text: str) -> 
     assert yaml.safe_load(config.to_yaml()).get("author", "") == text
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.lists(st.integers(-(2**63), 2**63 - 1)))
 def test_any_text_and_size_survives_both_forms(text: str, size: list[int]) -> None:
     config = ModelConfig(description=text, signature=Signature(inputs=(Tensor(name=text, size=tuple(size)),)))
@@ -201,7 +202,7 @@ def test_times_of_python_are_written_in_utc() -> None:
         times.from_datetime(datetime(2026, 1, 2))  # noqa: DTZ001
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_mutated_config_is_read_or_refused(data: st.DataObject) -> None:
     document = bytearray(data.draw(st.sampled_from([FULL_JSON, FULL.to_yaml()])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catchment.errors import FormatMismatch
@@ -92,6 +92,7 @@ def test_files_of_several_formats_must_be_named() -> None:
     assert infer([]).name == "Others"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30), st.lists(st.text(max_size=12), max_size=4))
 def test_any_names_are_judged(name: str, names: list[str]) -> None:
     for judge in (lambda: check(name, names), lambda: infer(names)):

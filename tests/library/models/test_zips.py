@@ -151,7 +151,7 @@ def made(name: str, data: bytes, *, known: bool = True, mtime: int = 1_700_000_0
 NAMES = st.text(st.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.dictionaries(NAMES, st.tuples(st.binary(max_size=400), st.booleans()), max_size=5), st.data())
 def test_a_download_is_a_zip_of_known_size_in_any_range(
     files: dict[str, tuple[bytes, bool]], data: st.DataObject

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,8 @@ def test_members_that_nobody_reads_are_passed_over() -> None:
         ([entry("model/a/b"), entry("model/a")], "twice"),
         ([entry("model/a"), entry("model/a", type=tarfile.DIRTYPE)], "twice"),
         ([entry("model/" + "n" * 256)], "longer"),
-        ([entry("model/" + "n/" * 2100 + "n")], "longer"),
+        ([entry("model/" + ("n" * 200 + "/") * 21 + "n")], "longer"),
+        ([entry("model/" + "n/" * 64 + "n")], "64 folders deep"),
         ([entry("model/sparse", pax_headers={"GNU.sparse.major": "1"})], "sparse"),
     ],
 )
@@ -149,6 +151,12 @@ GOOD = tar(entry("model/a", b"abc" * 500), entry("model/b", b"x"))
 def test_damaged_and_cut_off_layers_are_refused(spoil: Callable[[], bytes], said: str) -> None:
     with pytest.raises(BadArtifact, match=said):
         read(spoil())
+
+
+def test_zstd_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(BadArtifact, match="pip install zstandard"):
+        read(zstandard.compress(GOOD))
 
 
 def test_the_packing_that_was_announced_is_held_to() -> None:
@@ -197,7 +205,7 @@ def test_extended_headers_without_end_are_refused() -> None:
 LIMITS = Limits(max_files=50, max_bytes=10**6)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_a_mutated_layer_is_read_or_refused(data: st.DataObject) -> None:
     files = [

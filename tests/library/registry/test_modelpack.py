@@ -86,6 +86,11 @@ def test_files_that_cannot_become_layers_are_refused() -> None:
             pack_files(MODEL, [file])
 
 
+def test_more_files_than_a_manifest_can_name_are_refused() -> None:
+    with pytest.raises(BadArtifact, match="12000 files are too many for one manifest"):
+        make_artifact(MODEL, [made(f"{number:05}", b"") for number in range(12_000)])
+
+
 def manifest(
     layers: list[dict[str, Any]], config: bytes = b'{"descriptor":{}}', org: str = "cncf"
 ) -> tuple[bytes, bytes]:
@@ -201,7 +206,7 @@ def test_a_files_role_goes_by_its_name(name: str, role: str) -> None:
     assert role_of(name) == role
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_mutated_artifact_is_read_or_refused(data: st.DataObject) -> None:
     artifact = make_artifact(MODEL, pack_files(MODEL, [made("model/m.onnx", b"abc")]))
