@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isal import isal_zlib
 from sqlalchemy import Row
 
 from catchment.catalog import describing, manager, removal, rows
@@ -22,11 +21,11 @@ from catchment.errors import AlreadyExists, BadArtifact, InvalidField, OffsetMis
 from catchment.models import config as configs
 from catchment.models import documents
 from catchment.models.config import ModelConfig
-from catchment.models.files import MODEL_FOLDER, Limits, ModelFile
+from catchment.models.files import Limits
 from catchment.models.folders import inside_model, with_format
-from catchment.models.spans import BytesSource
+from catchment.models.receiving import receive as receive_files
 from catchment.models.stored_zip import StoredZip
-from catchment.models.zips import Uploaded, read_zip, version_zip
+from catchment.models.zips import read_zip, version_zip
 from catchment.store import Store
 from catchment.store.batch import Piece
 from catchment.store.database import Transaction
@@ -141,45 +140,33 @@ def _finish(
     store: Store, row: Row[Any], upload: StagedUpload, described: Callable[[], ModelConfig], actor: Actor
 ) -> None:
     """Take the zip's files out, hold them against the format, and make the version ready with them."""
-    arrived: list[Arrived] = []
+    places: list[Path] = []
+
+    def place() -> Path:
+        places.append(upload.path.with_name(f"{upload.path.name}-{len(places)}"))
+        return places[-1]
+
     try:
         config = described()
         limits = Limits(max_bytes=store.settings.max_model_bytes)
-        for number, member in enumerate(read_zip(upload.path, limits)):
-            staged = upload.path.with_name(f"{upload.path.name}-{number}")
-            arrived.append(Arrived(_taken_out(member, staged), staged))
-        config = with_format(config, [_named(each.file) for each in arrived])
+        files = list(receive_files(read_zip(upload.path, limits), place))
+        config = with_format(config, files)
         manager.touch(store, row.id, 99)
-        values: dict[str, Any] = {
-            "format": config.format,
-            "config": config.written(),
-            "description": config.description,
-        }
+        values: dict[str, Any] = {"format": config.format, "config": config.written()}
+        values["description"] = config.description
         values["runtime"] = (config.framework or config.format).lower()
+        arrived = [
+            Arrived(VersionFile(inside_model(file.name), file.digest, file.size, file.crc32), staged)
+            for file, staged in zip(files, places, strict=True)
+        ]
         complete(store, row.id, arrived, actor, **values)
     except (BadArtifact, InvalidField) as error:
         fail(store, row.id, str(error))
         raise
     finally:
-        for each in arrived:
-            each.staged.unlink(missing_ok=True)
+        for staged in places:
+            staged.unlink(missing_ok=True)
     upload.discard()
-
-
-def _taken_out(member: Uploaded, staged: Path) -> VersionFile:
-    """A file of the zip, written and hashed."""
-    sha, crc = hashlib.sha256(), 0
-    with staged.open("wb", buffering=0) as file:
-        for piece in member.read():
-            sha.update(piece)
-            crc = isal_zlib.crc32(piece, crc)
-            file.write(piece)
-    inside = inside_model(member.name)
-    return VersionFile(inside, f"sha256:{sha.hexdigest()}", member.size, crc)
-
-
-def _named(file: VersionFile) -> ModelFile:
-    return ModelFile(f"{MODEL_FOLDER}/{file.path}", file.size_bytes, BytesSource(b""))
 
 
 def described_by(text: str | None) -> ModelConfig:
