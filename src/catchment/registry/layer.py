@@ -47,8 +47,8 @@ class WrittenLayer:
 def write_layer(files: list[ModelFile], target: Target, *, threads: int | None = None) -> WrittenLayer:
     """Write the deflated layer of the files, in the order given.
 
-    The same files give the same digest as long as the deflating library stays the same; `StoredLayer`
-    depends on none.
+    The digest is that of the bytes written. The deflating library may write others for the same files
+    another time, which has been seen, though rarely; `StoredLayer` gives the same ones always.
 
     Args:
         files: what it holds.
@@ -97,7 +97,7 @@ def _deflate(piece: bytes) -> bytes:
 
 
 def _even(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces of PIECE_BYTES, so that no digest depends on how they were read."""
+    """The same bytes in pieces of PIECE_BYTES, each worth a thread's while."""
     held = bytearray()
     for piece in pieces:
         held += piece
