@@ -1,0 +1,1 @@
+"""Registries of artifacts: an OCI image layout in a folder, and whatever speaks the distribution API."""
