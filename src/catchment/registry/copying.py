@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from catchment.errors import InvalidField, JobStopped, NotFound
+from catchment.errors import InvalidField, NotFound
 from catchment.registry.artifacts import Descriptor, Manifest, StoredManifest
 from catchment.registry.backend import Registry, blob_source
 
@@ -180,9 +180,9 @@ class _Meter:
                 self._progress(sum(self._done.values()), self._total)
 
     def check(self) -> None:
-        """Raises JobStopped when another transfer has failed."""
+        """Raises CancelledError when another transfer has failed."""
         if self._stopped.is_set():
-            raise JobStopped("another part of the copy has failed")
+            raise CancelledError("another part of the copy has failed")
 
     def stop(self) -> None:
         """Let all transfers end."""

@@ -61,7 +61,7 @@ class HarborRegistry(DistributionRegistry):
         )
 
     def artifacts(self, repository: str) -> list[ArtifactEntry]:
-        """What a repository holds, by digest, untagged ones too. Raises NotFound for an unknown repository."""
+        """What a repository holds, by digest, with or without tags. Raises NotFound for an unknown one."""
         project, _, name = check_repository(repository).partition("/")
         # Slashes within the name are encoded twice: Harbor decodes the path before it looks for slashes.
         encoded = quote(quote(name, safe=""), safe="")

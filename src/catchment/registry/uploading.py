@@ -123,7 +123,7 @@ class Upload:
                 self._tell(min(done, self.size))
 
     def _mounted(self, mount_from: str) -> bool:
-        """Whether the registry has the blob elsewhere and needs no bytes; if not, an upload may have begun."""
+        """Whether the registry has the blob elsewhere and needs no bytes; if not, an upload may be open."""
         query = f"?mount={quote(self.digest, safe='')}&from={quote(mount_from, safe='')}"
         try:
             return self._start(query, repository_scope(mount_from, "pull"))
