@@ -50,30 +50,11 @@ def test_references_are_taken_apart(text: str, found: Reference) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "",
-        "name",
-        "a/b/c/d",
-        "a/B",
-        "a/-b",
-        "a/b:",
-        "a/b:-v",
-        "a/b@sha256:12",
-        "a/b@md5:x",
-        "a/b@",
-        "/b",
-        "a/",
-        "a//b",
-    ]
-    + [
-        "ho st/a/b",
-        "host:0/a/b",
-        "host:99999/a/b",
-        "host:x/a/b",
-        "-h.x/a/b",
-        "http://host/a/b",
-        "a/b:" + "x" * 129,
-    ]
-    + ["a/" + "b" * 300, "user@host/a/b", "a/b\n", "a/b:v1\n", "../b", "a/..", "a.b/../c"],
+        *("", "name", "a/b/c/d", "a/B", "a/-b", "a/b:", "a/b:-v", "a/b@sha256:12", "a/b@md5:x", "a/b@"),
+        *("/b", "a/", "a//b", "../b", "a/..", "a.b/../c", "a/b\n", "a/b:v1\n", "a/" + "b" * 300),
+        *("ho st/a/b", "host:0/a/b", "host:99999/a/b", "host:x/a/b", "-h.x/a/b", "http://host/a/b"),
+        *("user@host/a/b", "a/b:" + "x" * 129),
+    ],
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(InvalidField, match=r"^source: "):
