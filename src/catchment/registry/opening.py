@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from catchment.errors import InvalidField
+from catchment.errors import InvalidField, NotFound
 from catchment.registry.backend import Registry
-from catchment.registry.credentials import CredentialsFile
+from catchment.registry.credentials import Credentials, CredentialsFile
 from catchment.registry.distribution import DistributionRegistry
+from catchment.registry.harbor import recognise
 from catchment.registry.layout import LayoutRegistry
 from catchment.registry.patience import Patience
-from catchment.registry.references import Reference, check_repository, check_tag, parse_reference
+from catchment.registry.references import (
+    Reference,
+    check_host,
+    check_repository,
+    check_tag,
+    parse_reference,
+)
 from catchment.registry.session import Session
 
 LAYOUT_PREFIX = "oci:"
@@ -35,9 +42,10 @@ class Access:
     timeout_s: float = 60.0
     patience: Patience | None = None
 
-    def remote(self, host: str) -> DistributionRegistry:
+    def remote(self, host: str, login: Credentials | None = None) -> DistributionRegistry:
         """The registry of a host; nothing is asked yet. Raises InvalidField, Refused, SetupError."""
-        login = self.credentials.find(host) if self.credentials else None
+        if login is None and self.credentials:
+            login = self.credentials.find(host)
         return DistributionRegistry(
             Session(
                 host,
@@ -62,10 +70,15 @@ class Location:
     folder: Path | None
     reference: Reference | None
 
-    def open(self, access: Access) -> Registry:
-        """The registry. Raises InvalidField, Refused, SetupError."""
+    def open(self, access: Access, *, new: bool = False) -> Registry:
+        """The registry; a layout is made where there is none and `new` allows it.
+
+        Raises:
+            NotFound: there is no such layout.
+            InvalidField, Refused, SetupError: as `Access.remote` and `LayoutRegistry` say.
+        """
         if self.folder is not None:
-            return LayoutRegistry(self.folder)
+            return LayoutRegistry(self.folder) if new else _known_layout(self.folder)
         assert self.reference is not None  # noqa: S101 - a host's location has one
         return access.remote(self.reference.host)
 
@@ -97,3 +110,61 @@ def _inside(text: str, field: str) -> Reference:
         raise InvalidField(field, f"{text!r} is not of the form project/name[:tag][@sha256:...]")
     found = parse_reference(f"layout.invalid/{path}{at}{digest}", field=field)
     return Reference("", check_repository(repository), tag and check_tag(tag), found.digest)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is to be listed.
+
+    Attributes:
+        folder: of a layout; None for a host.
+        host: of a registry; empty for a layout.
+        project: whose repositories are listed; empty: all.
+        repository: whose artifacts are listed; empty: repositories are.
+    """
+
+    folder: Path | None
+    host: str
+    project: str = ""
+    repository: str = ""
+
+
+def parse_listing(text: str, *, field: str) -> Listing:
+    """`HOST[/project[/name]]` or `oci:FOLDER[:project[/name]]`.
+
+    Raises:
+        InvalidField: it is neither.
+    """
+    if text.startswith(LAYOUT_PREFIX):
+        folder, _, inside = text.removeprefix(LAYOUT_PREFIX).partition(":")
+        host = ""
+    else:
+        host, _, inside = text.partition("/")
+        check_host(host, field=field)
+        folder = ""
+    if not (host or folder) or inside.count("/") > 1:
+        raise InvalidField(
+            field, f"{text!r} is neither HOST[/project[/name]] nor oci:FOLDER[:project[/name]]"
+        )
+    if inside:
+        check_repository(inside, field=field)
+    whole = inside if "/" in inside else ""
+    return Listing(Path(folder) if folder else None, host, inside.partition("/")[0], whole)
+
+
+def open_for_listing(place: Listing, access: Access) -> Registry:
+    """The registry of a listing; one of Harbor's lists by Harbor's API.
+
+    Raises:
+        NotFound: there is no such layout.
+        Unreachable: the registry does not answer.
+    """
+    if place.folder is None:
+        return recognise(access.remote(place.host))
+    return _known_layout(place.folder)
+
+
+def _known_layout(folder: Path) -> LayoutRegistry:
+    if not (folder / "oci-layout").is_file():
+        raise NotFound(f"there is no OCI image layout in {folder}")
+    return LayoutRegistry(folder)
