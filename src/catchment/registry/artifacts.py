@@ -149,17 +149,18 @@ class StoredManifest:
         return read_manifest(self.data, self.media_type)
 
 
-def read_manifest(data: bytes, media_type: str = "") -> Manifest | Index:
+def read_manifest(data: bytes, media_type: str = "", *, most: int = MAX_MANIFEST_BYTES) -> Manifest | Index:
     """A manifest or index, from its bytes.
 
     Args:
         data: the JSON.
         media_type: what came with it; empty: its own field says it, else its shape.
+        most: largest size.
 
     Raises:
         InvalidField: it is no JSON, or a field of it is missing or wrong.
     """
-    value = _object(_json(data), "manifest")
+    value = _object(_json(data, most), "manifest")
     given = _text(value, "mediaType", "manifest")
     media_type = given or media_type or (OCI_INDEX if "manifests" in value else OCI_MANIFEST)
     artifact_type = _text(value, "artifactType", "manifest")
@@ -180,9 +181,9 @@ def media_type_of(data: bytes) -> str:
     return found.media_type or OCI_MANIFEST
 
 
-def _json(data: bytes) -> object:
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise InvalidField("manifest", f"has {len(data)} bytes, at most {MAX_MANIFEST_BYTES} are allowed")
+def _json(data: bytes, most: int) -> object:
+    if len(data) > most:
+        raise InvalidField("manifest", f"has {len(data)} bytes, at most {most} are allowed")
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

@@ -53,6 +53,15 @@ def repository_scope(repository: str, *actions: str) -> Scopes:
     return (f"repository:{repository}:{','.join(actions)}",)
 
 
+def _merged(scopes: Iterable[str]) -> Scopes:
+    """The scopes with each resource once, with all that is to be done to it."""
+    actions: dict[str, set[str]] = {}
+    for scope in scopes:
+        resource, _, wanted = scope.rpartition(":")
+        actions.setdefault(resource, set()).update(wanted.split(","))
+    return tuple(f"{resource}:{','.join(sorted(wanted))}" for resource, wanted in actions.items())
+
+
 CATALOG: Scopes = ("registry:catalog:*",)
 
 
@@ -113,7 +122,7 @@ class Authorizer:
             if demand.scheme == "basic":
                 return self._credentials is not None and used != self._credentials.basic()
             wanted = demand.parameters.get("scope", "").split()
-            self._asked[scopes] = tuple(dict.fromkeys([*scopes, *wanted]))
+            self._asked[scopes] = _merged([*scopes, *wanted])
             held = self._held.get(scopes)
             if held and used == f"Bearer {held.token}":
                 del self._held[scopes]

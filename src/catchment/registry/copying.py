@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from catchment.errors import InvalidField, NotFound
 from catchment.registry.artifacts import Descriptor, Manifest, StoredManifest
-from catchment.registry.backend import Registry, blob_source
+from catchment.registry.backend import Chunk, Registry, Source
 
 THREADS = 3
 MAX_DEPTH = 4
@@ -144,21 +145,32 @@ def _copy_blobs(source: Place, target: Place, blobs: list[Descriptor], threads: 
 def _copy_blob(source: Place, target: Place, blob: Descriptor, meter: _Meter) -> None:
     meter.check()
     same = source.registry is target.registry
-    opened = blob_source(
-        source.registry, source.repository, blob.digest, check=not target.registry.checks_blobs
+    target.registry.write_blob(
+        target.repository,
+        blob.digest,
+        blob.size,
+        _opener(source, blob.digest, check=not target.registry.checks_blobs),
+        progress=lambda done: meter.done(blob.digest, done),
+        mount_from=source.repository if same and source.repository != target.repository else "",
     )
-    try:
-        target.registry.write_blob(
-            target.repository,
-            blob.digest,
-            blob.size,
-            opened,
-            progress=lambda done: meter.done(blob.digest, done),
-            mount_from=source.repository if same and source.repository != target.repository else "",
-        )
-    except NotFound as error:
-        raise NotFound(f"{source.registry.name}: a part of {source.repository} is missing: {error}") from None
     meter.done(blob.digest, blob.size)
+
+
+def _opener(source: Place, digest: str, *, check: bool) -> Source:
+    """A source whose missing blobs are told apart from a target that is not there."""
+
+    @contextmanager
+    def opened(offset: int) -> Iterator[Iterator[Chunk]]:
+        with ExitStack() as stack:
+            try:
+                reader = stack.enter_context(
+                    source.registry.read_blob(source.repository, digest, offset, check=check)
+                )
+            except NotFound as error:
+                raise NotFound(f"a part of {source.repository} is missing: {error}") from None
+            yield iter(reader)
+
+    return opened
 
 
 class _Meter:

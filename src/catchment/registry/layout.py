@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from catchment.registry.backend import (
     bytes_source,
 )
 from catchment.registry.layout_index import LayoutIndex, place, tagged
+from catchment.registry.layout_prune import prune_blobs
 from catchment.registry.listing import entry_of, grouped, referrer_of
 from catchment.registry.partial import receive
 from catchment.registry.references import check_digest, check_repository, check_target, is_digest
@@ -102,11 +104,15 @@ class LayoutRegistry:
         tag, digest = _tag_and_digest(reference, data)
         parsed = read_manifest(data, media_type)
         needed = parsed.blobs() if isinstance(parsed, Manifest) else parsed.manifests
-        for each in needed:
-            self._path(each.digest)
         entry = Descriptor(media_type, digest, len(data), artifact_type=parsed.artifact_type)
         self.write_blob(repository, digest, len(data), bytes_source(data))
-        self._index.change(lambda entries: _with(entries, tagged(entry, repository, tag)))
+
+        def with_it(entries: list[Descriptor]) -> list[Descriptor]:
+            for each in needed:
+                self._path(each.digest)
+            return _with(entries, tagged(entry, repository, tag))
+
+        self._index.change(with_it)
         return Descriptor(media_type, digest, len(data))
 
     def blob_size(self, repository: str, digest: str) -> int:
@@ -153,8 +159,11 @@ class LayoutRegistry:
         """
         if not self.has_blob(repository, digest):
             receive(self._place(digest), self.folder / "ingest", digest, size, source, progress)
-        elif progress:
-            progress(size)
+        else:
+            # As new as one that was just written: `prune` leaves it alone until a manifest names it.
+            os.utime(self._place(digest))
+            if progress:
+                progress(size)
 
     def tags(self, repository: str) -> list[str]:
         """Its tags, sorted. Raises NotFound for an unknown repository."""
@@ -203,6 +212,15 @@ class LayoutRegistry:
 
     def close(self) -> None:
         """Nothing is open."""
+
+    def prune(self, unused_s: float = 24 * 3600.0) -> int:
+        """Remove blobs that no manifest names any more, and what broken transfers have left; the bytes freed.
+
+        Args:
+            unused_s: how old they must be: whoever pushes writes blobs before the manifest.
+        """
+        with self._index.locked():
+            return prune_blobs(self.folder, self._index.entries(), unused_s)
 
     def _place(self, digest: str) -> Path:
         return self.folder / "blobs" / "sha256" / check_digest(digest).removeprefix("sha256:")

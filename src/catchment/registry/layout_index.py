@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ REPOSITORY = "org.catchment.repository"
 """Annotation of a manifest without a tag: whose it is. The specification has none for that."""
 LOCK_WAIT_S = 30.0
 _LAYOUT_VERSION = "1.0.0"
+_MAX_INDEX_BYTES = 2**30
 
 
 class LayoutIndex:
@@ -28,6 +31,7 @@ class LayoutIndex:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / "index.json"
+        self._known: tuple[tuple[int, ...], list[Descriptor]] = ((), [])
 
     def ensure(self) -> None:
         """Make the folder a layout, unless it is one.
@@ -58,12 +62,24 @@ class LayoutIndex:
             InvalidField: `index.json` is no index.
         """
         try:
-            found = read_manifest(self._path.read_bytes())
+            found = self._read()
         except FileNotFoundError:
             return []
-        if not isinstance(found, Index):
-            raise InvalidField("layout", f"{self._path} is no index")
-        return [each for each in found.manifests if not repository or place(each)[0] == repository]
+        return [each for each in found if not repository or place(each)[0] == repository]
+
+    def _read(self) -> list[Descriptor]:
+        """The entries; read again only when the file is another one, since it is replaced, never changed."""
+        with self._path.open("rb") as file:
+            now = os.fstat(file.fileno())
+            seen = (now.st_ino, now.st_size, now.st_mtime_ns)
+            before, entries = self._known
+            if seen != before:
+                found = read_manifest(file.read(), most=_MAX_INDEX_BYTES)
+                if not isinstance(found, Index):
+                    raise InvalidField("layout", f"{self._path} is no index")
+                entries = list(found.manifests)
+                self._known = (seen, entries)
+        return entries
 
     def change(self, change: Callable[[list[Descriptor]], list[Descriptor]]) -> None:
         """Replace the entries by what `change` makes of them, while nobody else does."""
@@ -105,7 +121,11 @@ def place(entry: Descriptor) -> tuple[str, str]:
 
     The original client writes `HOST/project/name:tag`, other tools any name: a host is left out.
     """
-    name = entry.annotations.get(REF_NAME, "")
+    return _place(entry.annotations.get(REF_NAME, ""), entry.annotations.get(REPOSITORY, ""))
+
+
+@functools.lru_cache(maxsize=65536)
+def _place(name: str, given: str) -> tuple[str, str]:
     repository, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:
         repository, tag = name, ""
@@ -113,7 +133,7 @@ def place(entry: Descriptor) -> tuple[str, str]:
     if len(parts) > 2 or (parts and any(each in parts[0] for each in ".:")):
         repository = "/".join(parts[1:]) or repository
     try:
-        return check_repository(entry.annotations.get(REPOSITORY) or repository), tag and check_tag(tag)
+        return check_repository(given or repository), tag and check_tag(tag)
     except InvalidField:
         return "", ""
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from catchment.errors import DigestMismatch, TransferError
-from catchment.registry.backend import CHUNK_BYTES, Progress, Source
+from catchment.errors import DigestMismatch, TransferError, Unreachable
+from catchment.registry.backend import CHUNK_BYTES, Chunk, Progress, Source
 
 
 def receive(
@@ -26,16 +26,17 @@ def receive(
     Raises:
         DigestMismatch: the bytes have another digest.
         TransferError: they are more or fewer than `size`.
+        Unreachable: the disk is full, or fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _partial_file(folder, digest) as (file, path):
         try:
             _fill(file, digest, size, source, progress)
-        except (DigestMismatch, TransferError):
+            with _written(folder):
+                os.fsync(file.fileno())
+        except (DigestMismatch, TransferError, _NoSpace):
             path.unlink(missing_ok=True)
             raise
-        file.flush()
-        os.fsync(file.fileno())
         os.fchmod(file.fileno(), 0o444)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
@@ -76,7 +77,8 @@ def _fill(file: BinaryIO, digest: str, size: int, source: Source, progress: Prog
                 if done > size:
                     raise TransferError(f"{digest} was announced with {size} bytes, more are sent")
                 sha256.update(chunk)
-                file.write(chunk)
+                with _written(file.name):
+                    _write_all(file, chunk)
                 if progress:
                     progress(done)
     if done != size:
@@ -84,6 +86,24 @@ def _fill(file: BinaryIO, digest: str, size: int, source: Source, progress: Prog
     actual = f"sha256:{sha256.hexdigest()}"
     if actual != digest:
         raise DigestMismatch(digest, actual)
+
+
+def _write_all(file: BinaryIO, chunk: Chunk) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[file.write(view) :]
+
+
+class _NoSpace(Unreachable):
+    """The disk takes no more bytes; what it has taken is given back."""
+
+
+@contextmanager
+def _written(where: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _NoSpace(f"{where} cannot be written: {error.strerror}") from error
 
 
 def _hash_of(file: BinaryIO, size: int) -> tuple[hashlib._Hash, int]:

@@ -64,9 +64,8 @@ class Session:
         with self._lock:
             if not self._base:
                 parts = urlsplit(f"http://{self.host}")
-                secure = True
-                if self.transport.allows_http(parts.hostname or ""):
-                    secure = self.transport.speaks_tls(parts.hostname or "", parts.port or 443)
+                host = parts.hostname or ""
+                secure = not self.transport.allows_http(host) or self.transport.speaks_tls(host, parts.port)
                 self._base = f"{'https' if secure else 'http'}://{self.host}"
             return self._base
 

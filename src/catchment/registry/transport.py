@@ -217,8 +217,17 @@ class Transport:
         """Whether a host may be asked without TLS."""
         return self.insecure_http or is_loopback(host)
 
-    def speaks_tls(self, host: str, port: int) -> bool:
-        """Whether a server answers a TLS handshake, trusted or not. Raises OSError when nobody listens."""
+    def speaks_tls(self, host: str, port: int | None) -> bool:
+        """Whether a server answers a TLS handshake, trusted or not; without a port, whether 443 is served.
+
+        Raises:
+            OSError: nobody listens at the port that was named.
+        """
+        if port is None:
+            try:
+                return self.speaks_tls(host, 443)
+            except ConnectionRefusedError:
+                return False
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE  # nothing is sent over it

@@ -292,3 +292,85 @@ def test_a_new_layout_is_made_by_two_at_a_time(tmp_path: Path) -> None:
         assert {one.result(30).name for one in made} == {f"oci:{tmp_path / 'layout'}"}
     wait_until(lambda: index_of(tmp_path / "layout") == [], timeout_s=5, what="the index")
     assert canonical_json({"a": "<ü>"}) == '{"a":"\\u003cü\\u003e"}'.encode()
+
+
+def test_what_nobody_names_is_removed_when_it_is_old(layout: LayoutRegistry) -> None:
+    kept = put_artifact(layout, REPOSITORY, "v1", (b"kept",))
+    gone = put_artifact(layout, REPOSITORY, "v2", (b"gone",))
+    child = put_artifact(layout, REPOSITORY, "", (b"child",))
+    layout.put_manifest(REPOSITORY, Index((child,)).to_bytes(), OCI_INDEX, "index")
+    layout.delete(REPOSITORY, gone.digest)
+    (layout.folder / "ingest" / "left.partial").write_bytes(b"x" * 10)
+    assert layout.prune(3600) == 0
+    freed = layout.prune(0)
+    assert freed == gone.size + len(b"gone") + 10
+    assert not layout.has_blob(REPOSITORY, digest_of(b"gone"))
+    assert not list((layout.folder / "ingest").iterdir())
+    assert layout.get_manifest(REPOSITORY, "v1").digest == kept.digest
+    assert read_blob(layout, REPOSITORY, digest_of(b"child")) == b"child"
+
+
+def test_an_old_blob_that_is_pushed_again_counts_as_new(layout: LayoutRegistry) -> None:
+    blob = put_blob(layout, REPOSITORY, b"old")
+    path = layout.folder / "blobs" / "sha256" / blob.digest.partition(":")[2]
+    os.utime(path, (0, 0))
+    put_blob(layout, REPOSITORY, b"old")
+    assert layout.prune(3600) == 0
+    os.utime(path, (0, 0))
+    assert layout.prune(3600) == 3
+
+
+def test_what_is_being_written_is_not_removed(layout: LayoutRegistry) -> None:
+    data = os.urandom(2**20)
+
+    @contextmanager
+    def opened(_offset: int) -> Iterator[Iterator[Chunk]]:
+        def chunks() -> Iterator[Chunk]:
+            yield data[:1000]
+            layout.prune(0)
+            yield data[1000:]
+
+        yield chunks()
+
+    layout.write_blob(REPOSITORY, digest_of(data), len(data), opened)
+    assert read_blob(layout, REPOSITORY, digest_of(data)) == data
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from catchment.errors import Unreachable
+from catchment.registry.artifacts import digest_of
+from catchment.registry.backend import bytes_source
+from catchment.registry.layout import LayoutRegistry
+
+layout, data = LayoutRegistry(Path(sys.argv[1])), b"x" * 3000000
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000000, 2000000))
+try:
+    layout.write_blob("project/model", digest_of(data), len(data), bytes_source(data))
+except Unreachable as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_takes_no_more_is_told_and_given_back(layout: LayoutRegistry) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(layout.folder)],
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "cannot be written: File too large" in done.stdout
+    assert not list((layout.folder / "ingest").iterdir())
+
+
+def test_thousands_of_tags_are_no_burden(layout: LayoutRegistry) -> None:
+    stored = put_artifact(layout, REPOSITORY)
+    entries = [tagged(stored, REPOSITORY, f"v{n}") for n in range(20_000)]
+    (layout.folder / "index.json").write_bytes(Index(tuple(entries)).to_bytes())
+    assert (layout.folder / "index.json").stat().st_size > 4 * 2**20
+    assert len(layout.tags(REPOSITORY)) == 20_000
+    put_artifact(layout, REPOSITORY, "one-more")
+    assert layout.resolve(REPOSITORY, "one-more") == layout.resolve(REPOSITORY, "v19999")
