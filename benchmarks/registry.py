@@ -18,6 +18,7 @@ import http.client
 import json
 import os
 import secrets
+import shutil
 import statistics
 import subprocess
 import sys
@@ -52,6 +53,9 @@ def main() -> None:
         return
     from table import show
 
+    if shutil.which("docker-registry") is None:
+        print("docker-registry is not installed: nothing is measured", file=sys.stderr)
+        return
     with tempfile.TemporaryDirectory(prefix="catchment-bench-") as folder:
         taken = measure(Path(folder), options.megabytes * 10**6, options.repeats, options.oras)
     show(_lines(taken, options.megabytes / 1000), as_json=options.json)

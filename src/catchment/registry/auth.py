@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from catchment.errors import Unreachable
 from catchment.registry.credentials import Credentials
+from catchment.registry.transport import address
 
 Scopes = tuple[str, ...]
 Fetch = Callable[[str, str, Mapping[str, str], bytes], bytes]
@@ -135,6 +136,7 @@ class Authorizer:
 
     def _new_token(self, demand: Challenge, scopes: Scopes) -> _Held:
         realm, service = demand.parameters.get("realm", ""), demand.parameters.get("service", "")
+        address(realm)
         query = [("service", service)] if service else []
         began = time.monotonic()
         login = self._credentials

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from catchment.errors import CatchmentError, NotFound, Refused, Unauthorized, Unreachable
 from catchment.registry.answers import PASSING, error_of, lost
@@ -14,7 +14,16 @@ from catchment.registry.auth import Authorizer, Scopes
 from catchment.registry.credentials import Credentials
 from catchment.registry.patience import Patience, Trials, retry_after_s
 from catchment.registry.references import check_host
-from catchment.registry.transport import LOST, MAX_ANSWER_BYTES, Answer, Body, Transport, bare, origin_of
+from catchment.registry.transport import (
+    LOST,
+    MAX_ANSWER_BYTES,
+    Answer,
+    Body,
+    Transport,
+    address,
+    bare,
+    origin_of,
+)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
@@ -192,11 +201,10 @@ class Session:
         A registry behind a proxy may not know that it is asked by https, and names itself with http.
         """
         base = self.base()
-        url = urljoin(base + "/", location)
-        ours, parts = urlsplit(base), urlsplit(url)
+        ours, parts = urlsplit(base), address(location, base + "/")
         if parts.hostname == ours.hostname and (ours.scheme, parts.scheme) == ("https", "http"):
             return parts._replace(scheme="https", netloc=ours.netloc).geturl()
-        return url
+        return parts.geturl()
 
     def close(self) -> None:
         """Close idle connections."""
@@ -207,7 +215,7 @@ class Session:
         return {"Authorization": value} if value else {}
 
     def _is_ours(self, url: str) -> bool:
-        return origin_of(urlsplit(url)) == origin_of(urlsplit(self.base()))
+        return origin_of(address(url)) == origin_of(urlsplit(self.base()))
 
     def _followed(
         self,
@@ -224,7 +232,7 @@ class Session:
             if answer.status not in _REDIRECTS or method not in ("GET", "HEAD") or not target:
                 return answer
             answer.close()
-            here, there = urlsplit(url), urlsplit(urljoin(url, target))
+            here, there = urlsplit(url), address(target, url)
             if here.scheme == "https" and there.scheme == "http" and not self.transport.insecure_http:
                 raise Unreachable(
                     f"{self.host} redirects to {bare(there.geturl())}, which is not secured by TLS"

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from catchment import __version__
 from catchment.errors import Refused, TransferError, Unreachable
@@ -149,7 +149,9 @@ class Transport:
         release = _Release(self, origin_of(parts), connection)
         try:
             path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-            connection.putrequest(method, path, skip_accept_encoding=True)
+            connection.putrequest(
+                method, path
+            )  # with "Accept-Encoding: identity": digests are of bytes as they are
             for name, value in {"User-Agent": f"catchment/{__version__}", **headers}.items():
                 connection.putheader(name, value)
             size = body.size if isinstance(body, Body) else len(body)
@@ -183,14 +185,8 @@ class Transport:
         return response
 
     def _checked(self, url: str) -> SplitResult:
-        try:
-            parts = urlsplit(url)
-            _ = parts.port
-        except ValueError:
-            raise Unreachable(f"{bare(url)!r} is no address of a server") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise Unreachable(f"{bare(url)!r} is no address of a server")
-        if parts.scheme == "http" and not self.allows_http(parts.hostname):
+        parts = address(url)
+        if parts.scheme == "http" and not self.allows_http(parts.hostname or ""):
             raise Refused(
                 f"{parts.netloc.rpartition('@')[2]} would be asked without TLS; use https, or "
                 "--insecure-http where the network itself is trusted"
@@ -307,7 +303,22 @@ def origin_of(parts: SplitResult) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
+def address(url: str, base: str = "") -> SplitResult:
+    """An address that a server gave, relative to another one perhaps. Raises Unreachable when it is none."""
+    try:
+        parts = urlsplit(urljoin(base, url) if base else url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+    except ValueError:
+        valid = None
+    if not valid:
+        raise Unreachable(f"{bare(url)!r} is no address of a server")
+    return parts
+
+
 def bare(url: str) -> str:
     """An address as it may be shown: queries and logins in addresses are secrets, signatures for example."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "what the server names"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
