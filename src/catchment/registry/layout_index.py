@@ -113,7 +113,11 @@ class LayoutIndex:
 
 
 def _has_files(folder: Path) -> bool:
-    return folder.is_dir() and any(not each.name.startswith(".") for each in folder.iterdir())
+    """Whether there is more in it than another process has just put there, which makes the layout, too."""
+    if not folder.is_dir():
+        return False
+    names = {each.name for each in folder.iterdir() if not each.name.startswith(".")}
+    return bool(names - {"oci-layout", "index.json", "blobs", "ingest"})
 
 
 def place(entry: Descriptor) -> tuple[str, str]:

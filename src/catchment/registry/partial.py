@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import BinaryIO
 
 from catchment.errors import DigestMismatch, TransferError, Unreachable
 from catchment.registry.backend import CHUNK_BYTES, Chunk, Progress, Source
+from catchment.registry.hashing import HashBeside
 
 
 def receive(
@@ -67,25 +67,26 @@ def sync_folder(folder: Path) -> None:
 
 
 def _fill(file: BinaryIO, digest: str, size: int, source: Source, progress: Progress | None) -> None:
-    sha256, done = _hash_of(file, size)
-    if progress and done:
-        progress(done)
-    if done < size or not size:
-        with source(done) as chunks:
-            for chunk in chunks:
-                done += len(chunk)
-                if done > size:
-                    raise TransferError(f"{digest} was announced with {size} bytes, more are sent")
-                sha256.update(chunk)
-                with _written(file.name):
-                    _write_all(file, chunk)
-                if progress:
-                    progress(done)
-    if done != size:
-        raise TransferError(f"{digest} was announced with {size} bytes, {done} came")
-    actual = f"sha256:{sha256.hexdigest()}"
-    if actual != digest:
-        raise DigestMismatch(digest, actual)
+    with HashBeside() as sha256:
+        done = _hash_what_is_there(file, size, sha256)
+        if progress and done:
+            progress(done)
+        if done < size or not size:
+            with source(done) as chunks:
+                for chunk in chunks:
+                    done += len(chunk)
+                    if done > size:
+                        raise TransferError(f"{digest} was announced with {size} bytes, more are sent")
+                    sha256.update(chunk)
+                    with _written(file.name):
+                        _write_all(file, chunk)
+                    sha256.settle()
+                    if progress:
+                        progress(done)
+        if done != size:
+            raise TransferError(f"{digest} was announced with {size} bytes, {done} came")
+        if (actual := sha256.digest()) != digest:
+            raise DigestMismatch(digest, actual)
 
 
 def _write_all(file: BinaryIO, chunk: Chunk) -> None:
@@ -106,19 +107,16 @@ def _written(where: Path | str) -> Iterator[None]:
         raise _NoSpace(f"{where} cannot be written: {error.strerror}") from error
 
 
-def _hash_of(file: BinaryIO, size: int) -> tuple[hashlib._Hash, int]:
-    """The digest so far of what an earlier try has left, and how much that is."""
-    sha256 = hashlib.sha256()
+def _hash_what_is_there(file: BinaryIO, size: int, sha256: HashBeside) -> int:
+    """Hash what an earlier try has left; how much that is. More than there can be is thrown away."""
+    if os.fstat(file.fileno()).st_size > size:
+        file.truncate(0)
     file.seek(0)
     done = 0
     while chunk := file.read(CHUNK_BYTES):
         sha256.update(chunk)
         done += len(chunk)
-    if done > size:
-        file.seek(0)
-        file.truncate()
-        return hashlib.sha256(), 0
-    return sha256, done
+    return done
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import re
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from catchment.errors import DigestMismatch, TransferError
 from catchment.registry.answers import lost
 from catchment.registry.auth import repository_scope
 from catchment.registry.backend import CHUNK_BYTES, Chunk
+from catchment.registry.hashing import HashBeside
 from catchment.registry.patience import Trials
 from catchment.registry.session import Session
 from catchment.registry.transport import LOST, Answer
@@ -46,20 +46,29 @@ class RemoteBlob:
 
     def __iter__(self) -> Iterator[Chunk]:
         """The chunks, each valid until the next one."""
-        sha256 = hashlib.sha256()
+        if not self._check:
+            yield from self._chunks()
+            return
+        with HashBeside() as sha256:
+            for chunk in self._chunks():
+                sha256.update(chunk)
+                yield chunk
+            if (actual := sha256.digest()) != self._digest:
+                raise DigestMismatch(self._digest, actual)
+
+    def _chunks(self) -> Iterator[memoryview]:
+        """The chunks, in two buffers by turns: one may still be hashed while the other is filled."""
         trials = Trials(self._session.patience)
-        buffer = memoryview(bytearray(CHUNK_BYTES))
+        size = min(CHUNK_BYTES, max(1, self.size - self._start))
+        buffer, other = (memoryview(bytearray(size)) for _ in range(2))
         done = self._start
         while done < self.size:
             count = self._read(buffer, done, trials)
             if count:
                 trials.progressed()
                 done += count
-                if self._check:
-                    sha256.update(buffer[:count])
                 yield buffer[:count]
-        if self._check and (actual := f"sha256:{sha256.hexdigest()}") != self._digest:
-            raise DigestMismatch(self._digest, actual)
+                buffer, other = other, buffer
 
     def close(self) -> None:
         """Give the connection back, or break it off."""
