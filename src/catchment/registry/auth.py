@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from catchment.errors import Unreachable
+from catchment.registry.addresses import address
 from catchment.registry.credentials import Credentials
-from catchment.registry.transport import address
 
 Scopes = tuple[str, ...]
 Fetch = Callable[[str, str, Mapping[str, str], bytes], bytes]

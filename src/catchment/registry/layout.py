@@ -29,7 +29,7 @@ from catchment.registry.backend import (
     Source,
     bytes_source,
 )
-from catchment.registry.layout_index import LayoutIndex, place, tagged
+from catchment.registry.layout_index import LayoutIndex, place, tagged, with_entry
 from catchment.registry.layout_prune import prune_blobs
 from catchment.registry.listing import entry_of, grouped, referrer_of
 from catchment.registry.partial import receive
@@ -110,7 +110,7 @@ class LayoutRegistry:
         def with_it(entries: list[Descriptor]) -> list[Descriptor]:
             for each in needed:
                 self._path(each.digest)
-            return _with(entries, tagged(entry, repository, tag))
+            return with_entry(entries, tagged(entry, repository, tag))
 
         self._index.change(with_it)
         return Descriptor(media_type, digest, len(data))
@@ -196,7 +196,7 @@ class LayoutRegistry:
             if not hit:
                 raise NotFound(f"{self.name} has no {repository} {wanted}")
             left = [entry for entry in entries if entry not in hit]
-            return left if is_digest(wanted) else _with(left, tagged(hit[0], repository))
+            return left if is_digest(wanted) else with_entry(left, tagged(hit[0], repository))
 
         self._index.change(without)
 
@@ -259,19 +259,3 @@ def _tag_and_digest(reference: str, data: bytes) -> tuple[str, str]:
     if reference != digest:
         raise DigestMismatch(reference, digest)
     return "", digest
-
-
-def _with(entries: list[Descriptor], new: Descriptor) -> list[Descriptor]:
-    """The entries with a further one. What loses its tag to it stays, without a tag, as in any registry."""
-    repository, tag = place(new)
-    kept, lost = [], []
-    for entry in entries:
-        here, its_tag = place(entry)
-        if here == repository and tag and its_tag == tag:
-            lost.append(tagged(entry, repository))
-        elif not (here == repository and entry.digest == new.digest and not its_tag):
-            kept.append(entry)
-    named = {(place(entry)[0], entry.digest) for entry in [*kept, new]}
-    kept += [entry for entry in lost if (repository, entry.digest) not in named]
-    is_named = any(place(entry)[0] == repository and entry.digest == new.digest for entry in kept)
-    return kept if is_named and not tag else [*kept, new]

@@ -147,3 +147,19 @@ def tagged(entry: Descriptor, repository: str, tag: str = "") -> Descriptor:
     kept = {key: words for key, words in entry.annotations.items() if key not in (REF_NAME, REPOSITORY)}
     where = {REF_NAME: f"{repository}:{tag}"} if tag else {REPOSITORY: repository}
     return replace(entry, annotations={**kept, **where})
+
+
+def with_entry(entries: list[Descriptor], new: Descriptor) -> list[Descriptor]:
+    """The entries with a further one. What loses its tag to it stays, without a tag, as in any registry."""
+    repository, tag = place(new)
+    kept, lost = [], []
+    for entry in entries:
+        here, its_tag = place(entry)
+        if here == repository and tag and its_tag == tag:
+            lost.append(tagged(entry, repository))
+        elif not (here == repository and entry.digest == new.digest and not its_tag):
+            kept.append(entry)
+    named = {(place(entry)[0], entry.digest) for entry in [*kept, new]}
+    kept += [entry for entry in lost if (repository, entry.digest) not in named]
+    is_named = any(place(entry)[0] == repository and entry.digest == new.digest for entry in kept)
+    return kept if is_named and not tag else [*kept, new]

@@ -9,9 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catchment.errors import Unreachable
+from catchment.registry.addresses import origin_of
 from catchment.registry.auth import Scopes
 from catchment.registry.session import Session
-from catchment.registry.transport import Answer, origin_of
+from catchment.registry.transport import Answer
 
 MAX_PAGES = 10_000
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b')

@@ -9,21 +9,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from catchment.errors import CatchmentError, NotFound, Refused, Unauthorized, Unreachable
+from catchment.registry.addresses import address, bare, origin_of
 from catchment.registry.answers import PASSING, error_of, lost
 from catchment.registry.auth import Authorizer, Scopes
 from catchment.registry.credentials import Credentials
 from catchment.registry.patience import Patience, Trials, retry_after_s
 from catchment.registry.references import check_host
-from catchment.registry.transport import (
-    LOST,
-    MAX_ANSWER_BYTES,
-    Answer,
-    Body,
-    Transport,
-    address,
-    bare,
-    origin_of,
-)
+from catchment.registry.transport import LOST, MAX_ANSWER_BYTES, Answer, Body, Transport
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5

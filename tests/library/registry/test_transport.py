@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from catchment.errors import Refused, Unauthorized, Unreachable
+from catchment.registry.addresses import bare
 from catchment.registry.artifacts import digest_of
 from catchment.registry.backend import bytes_source
 from catchment.registry.credentials import Credentials
 from catchment.registry.distribution import DistributionRegistry
 from catchment.registry.session import Session
-from catchment.registry.transport import bare
 from tests.faulty_registry import Fault, FaultyRegistry
 from tests.library.registry.conftest import IMPATIENT
 from tests.library.registry.making import put_blob, read_blob
