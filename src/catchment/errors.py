@@ -29,6 +29,7 @@ CatchmentError
 │   ├── PolicyRefused      the site's own rules forbid it
 │   └── ScriptFailed       the training script failed, hung or committed nothing usable
 ├── Unreachable            a server does not answer
+│   ├── RateLimited        a registry was asked too often
 │   └── StepTimedOut       a step of a run took longer than it may
 ├── SetupError             the system cannot start as configured
 └── SdkError               a training script used the SDK wrongly, or outside a task
@@ -175,6 +176,18 @@ class ScriptFailed(SiteError):
 
 class Unreachable(CatchmentError):
     """A server does not answer, or not in time."""
+
+
+class RateLimited(Unreachable):
+    """A registry was asked too often, and still says so after as many tries as were due.
+
+    Attributes:
+        retry_after_s: how long it wants to be left alone, where it says so.
+    """
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message if retry_after_s is None else f"{message}; try again in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
 
 
 class StepTimedOut(Unreachable):

@@ -16,6 +16,9 @@ COMMANDS = {
     "tls": LazyCommand("catchment.cli.tls", "tls", "Make certificates for the API and the sites."),
     "job": LazyCommand("catchment.cli.job", "job", "Create, start, follow and stop federated jobs."),
     "model": LazyCommand("catchment.cli.model", "model", "Upload, download and look at versions of models."),
+    "registry": LazyCommand(
+        "catchment.cli.registry", "registry", "Look into registries of models, and copy artifacts."
+    ),
     "namespace": LazyCommand("catchment.cli.namespace", "namespace", "Create, list and delete namespaces."),
     "sites": LazyCommand("catchment.cli.sites", "sites", "Show the sites that have registered."),
     "token": LazyCommand("catchment.cli.token", "token", "Create, list and revoke bearer tokens."),

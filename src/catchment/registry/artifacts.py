@@ -1,0 +1,230 @@
+"""Manifests and descriptors of artifacts (OCI image specification 1.1), and how their JSON is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from catchment.errors import InvalidField
+from catchment.registry.references import check_digest
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+INDEX_TYPES = (OCI_INDEX, DOCKER_LIST)
+MANIFEST_TYPES = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
+"""What is asked for; registries convert to what is accepted, and then the digest is another one."""
+
+MAX_MANIFEST_BYTES = 4 * 2**20
+"""The distribution specification lets registries refuse larger manifests."""
+_ESCAPED = {
+    "<": "\\u003c",
+    ">": "\\u003e",
+    "&": "\\u0026",
+    "\N{LINE SEPARATOR}": "\\u2028",
+    "\N{PARAGRAPH SEPARATOR}": "\\u2029",
+}
+_ESCAPES = str.maketrans(_ESCAPED)
+
+
+def digest_of(data: bytes) -> str:
+    """`sha256:<hex>` of bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def canonical_json(value: object) -> bytes:
+    """Compact JSON as Go's encoder writes it, keys in the order that they have.
+
+    All characters stay UTF-8 but `<`, `>`, `&` and the two line separators of Unicode, which are escaped; so
+    digests of what we write are those of the original client.
+    """
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.translate(_ESCAPES).encode()
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What a manifest says about some bytes.
+
+    Attributes:
+        media_type: what they are.
+        digest: `sha256:<64 hex digits>`.
+        size: how many they are.
+        annotations: words about them.
+        artifact_type: of a manifest that is an artifact; in answers about referrers and in indexes.
+    """
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Its JSON object, in the order of the specification's fields."""
+        value: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.annotations:
+            value["annotations"] = dict(sorted(self.annotations.items()))
+        if self.artifact_type:
+            value["artifactType"] = self.artifact_type
+        return value
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """An image manifest: a config and layers. What is empty is not written.
+
+    With nothing but config and layers the bytes are those of the original client.
+    """
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    media_type: str = ""
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The manifest as it is stored."""
+        value: dict[str, Any] = {"schemaVersion": 2}
+        if self.media_type:
+            value["mediaType"] = self.media_type
+        if self.artifact_type:
+            value["artifactType"] = self.artifact_type
+        value["config"] = self.config.to_json()
+        value["layers"] = [layer.to_json() for layer in self.layers]
+        if self.subject:
+            value["subject"] = self.subject.to_json()
+        if self.annotations:
+            value["annotations"] = dict(sorted(self.annotations.items()))
+        return canonical_json(value)
+
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Config and layers, each digest once."""
+        return tuple({blob.digest: blob for blob in (self.config, *self.layers)}.values())
+
+
+@dataclass(frozen=True)
+class Index:
+    """A list of manifests."""
+
+    manifests: tuple[Descriptor, ...]
+    media_type: str = OCI_INDEX
+    artifact_type: str = ""
+    subject: Descriptor | None = None
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The index as it is stored."""
+        value: dict[str, Any] = {"schemaVersion": 2, "mediaType": self.media_type}
+        if self.artifact_type:
+            value["artifactType"] = self.artifact_type
+        value["manifests"] = [each.to_json() for each in self.manifests]
+        if self.subject:
+            value["subject"] = self.subject.to_json()
+        if self.annotations:
+            value["annotations"] = dict(sorted(self.annotations.items()))
+        return canonical_json(value)
+
+
+@dataclass(frozen=True)
+class StoredManifest:
+    """A manifest's bytes exactly as the registry gave them; only these have the digest."""
+
+    data: bytes
+    media_type: str
+    digest: str
+
+    def descriptor(self) -> Descriptor:
+        """What others say about it."""
+        return Descriptor(self.media_type, self.digest, len(self.data))
+
+    def parsed(self) -> Manifest | Index:
+        """The manifest or index. Raises InvalidField when it is none."""
+        return read_manifest(self.data, self.media_type)
+
+
+def read_manifest(data: bytes, media_type: str = "", *, most: int = MAX_MANIFEST_BYTES) -> Manifest | Index:
+    """A manifest or index, from its bytes.
+
+    Args:
+        data: the JSON.
+        media_type: what came with it; empty: its own field says it, else its shape.
+        most: largest size.
+
+    Raises:
+        InvalidField: it is no JSON, or a field of it is missing or wrong.
+    """
+    value = _object(_json(data, most), "manifest")
+    given = _text(value, "mediaType", "manifest")
+    media_type = given or media_type or (OCI_INDEX if "manifests" in value else OCI_MANIFEST)
+    artifact_type = _text(value, "artifactType", "manifest")
+    subject = _descriptor(value["subject"], "manifest.subject") if value.get("subject") else None
+    annotations = _annotations(value, "manifest")
+    if media_type in INDEX_TYPES:
+        manifests = _descriptors(value, "manifests")
+        return Index(manifests, media_type, artifact_type, subject, annotations)
+    if media_type not in MANIFEST_TYPES:
+        raise InvalidField("manifest.mediaType", f"{media_type!r} is none of {', '.join(MANIFEST_TYPES)}")
+    config = _descriptor(value.get("config"), "manifest.config")
+    return Manifest(config, _descriptors(value, "layers"), given, artifact_type, subject, annotations)
+
+
+def media_type_of(data: bytes) -> str:
+    """The media type that a manifest's bytes have. Raises InvalidField as `read_manifest` does."""
+    found = read_manifest(data)
+    return found.media_type or OCI_MANIFEST
+
+
+def _json(data: bytes, most: int) -> object:
+    if len(data) > most:
+        raise InvalidField("manifest", f"has {len(data)} bytes, at most {most} are allowed")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise InvalidField("manifest", "is no JSON") from None
+
+
+def _object(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidField(where, "must be a JSON object")
+    return value
+
+
+def _text(value: dict[str, Any], key: str, where: str) -> str:
+    found = value.get(key)
+    if not isinstance(found, str | None):
+        raise InvalidField(f"{where}.{key}", "must be a string")
+    return found or ""
+
+
+def _descriptors(value: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
+    found = value.get(key) or []
+    if not isinstance(found, list):
+        raise InvalidField(f"manifest.{key}", "must be a list of descriptors")
+    return tuple(_descriptor(each, f"manifest.{key}[{n}]") for n, each in enumerate(found))
+
+
+def _descriptor(value: object, where: str) -> Descriptor:
+    found = _object(value, where)
+    size = found.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise InvalidField(f"{where}.size", "must be a number of bytes")
+    digest = check_digest(_text(found, "digest", where), field=f"{where}.digest")
+    annotations = _annotations(found, where)
+    return Descriptor(
+        _text(found, "mediaType", where), digest, size, annotations, _text(found, "artifactType", where)
+    )
+
+
+def _annotations(value: dict[str, Any], where: str) -> dict[str, str]:
+    found = _object(value.get("annotations") or {}, f"{where}.annotations")
+    for key, words in found.items():
+        if not isinstance(words, str):
+            raise InvalidField(f"{where}.annotations.{key}", "must be a string")
+    return found
