@@ -15,6 +15,7 @@ from catchment.jobs.spec import Job
 from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
 from catchment.privacy.aggregation import PrivateSum
 from catchment.rounds import journal, privacy
+from catchment.rounds.admission import dominating
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import invited, misfit
 from catchment.rounds.orders import newest_counted
@@ -67,8 +68,13 @@ def aggregate_round(
     strategy = privacy.around(store, claim, job, strategy_of(job))
     made = aggregate(store, job, context, attempt.weights, attempt.state_before, admitted, strategy)
     if not isinstance(strategy, PrivateSum):
-        return made
+        return replace(made, warnings=(*made.warnings, *_dominating(strategy, admitted)))
     return replace(made, privacy=privacy.record_of(store, claim, attempt, strategy.plan, strategy.noised))
+
+
+def _dominating(strategy: Strategy, admitted: list[Row[Any]]) -> tuple[str, ...]:
+    by_samples = isinstance(strategy, LinearStrategy) and strategy.weighting == "samples"
+    return dominating({work.site: work.num_samples for work in admitted}) if by_samples else ()
 
 
 def _aggregate_secure(

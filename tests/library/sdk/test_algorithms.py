@@ -675,3 +675,16 @@ def test_running_statistics_do_not_drift_under_feddc(make_task: MakeTask, tmp_pa
         write_tensors(task.folder / "weights.safetensors", weights)
         write_tensors(task.folder / "state.safetensors", state)
         (task.folder / "next_client_state.safetensors").replace(task.folder / "client_state.safetensors")
+
+
+def test_a_batch_larger_than_the_data_is_one_step_an_epoch(
+    model: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    linear = model(optimizer={"name": "scaffold", "params": {"sample_num": 3, "batch_size": 64}})
+    optimizer = fl.create_optimizer(learning_rate=0.1)
+    optimizer.zero_grad()
+    linear(torch.ones(3, linear.in_features, dtype=linear.weight.dtype)).sum().backward()
+    optimizer.step()
+    with caplog.at_level(logging.WARNING):
+        fl.commit_weights(linear)
+    assert "steps were made" not in caplog.text
