@@ -33,7 +33,7 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## run the whole system and train a model, then stop all of it; KEEP=1 leaves it up
 	@$(BIN)/python examples/digits/demo.py $(if $(KEEP),--keep)
 
-example: $(STAMP) ## run the example NAME (fedprox, scaffold, lora): jobs on a fresh system, and a plot
+example: $(STAMP) ## run the example NAME (fedprox, scaffold, lora, ssa): jobs on a fresh system, and a plot
 	@$(BIN)/python examples/$(NAME)/run.py
 
 test: $(STAMP) ## run the test suite

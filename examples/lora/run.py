@@ -12,11 +12,11 @@ from torch import nn
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from comparing import DIGITS, Curves, run_example  # noqa: E402
+from comparing import DIGITS, SITE_DIGITS, Curves, run_example  # noqa: E402
 
 import catchment.sdk as fl  # noqa: E402
 
-FILES = [HERE / "train.py", HERE / "model.py", HERE / "config.json", DIGITS / "evaluate.py"]
+FILES = [HERE / "train.py", HERE / "model.py", HERE / "config.json", SITE_DIGITS, DIGITS / "evaluate.py"]
 SHARED = {"name": "fedavg", "params": {"shared": ["*.lora_*"]}}
 JOBS = {"adapters of rank 4": {"parameters": {"--epochs": 5, "--lr": 0.01}, "strategy": SHARED}}
 

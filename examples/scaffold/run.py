@@ -8,10 +8,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from comparing import DIGITS, Curves, run_example  # noqa: E402
+from comparing import DIGITS, SITE_DIGITS, Curves, run_example  # noqa: E402
 from make_initial import make_initial  # noqa: E402
 
-FILES = [HERE / "train.py", HERE / "config.json", DIGITS / "evaluate.py", DIGITS / "model.py"]
+FILES = [HERE / "train.py", HERE / "config.json", SITE_DIGITS, DIGITS / "evaluate.py", DIGITS / "model.py"]
 FIELDS = {"parameters": {"--epochs": 5, "--lr": 0.1, "--batch-size": 32, "--labels": 4}}
 JOBS = {"FedAvg": FIELDS, "SCAFFOLD": {**FIELDS, "optimizer": {"name": "scaffold"}}}
 

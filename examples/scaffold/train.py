@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-import numpy as np
 import torch
 from model import build_model
-from torch import nn
+from site_digits import accuracy, load_part, train
 
 import catchment.sdk as fl
 
@@ -33,25 +31,9 @@ def main() -> None:
         optimizer = fl.create_optimizer(params=model.parameters(), learning_rate=options.lr)
     else:
         optimizer = torch.optim.SGD(model.parameters(), lr=options.lr)
-    for _ in range(options.epochs):
-        for batch in torch.randperm(len(y)).split(options.batch_size):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x[batch]), y[batch]).backward()
-            optimizer.step()
+    train(model, optimizer, x, y, epochs=options.epochs, batch_size=options.batch_size)
     # The steps were counted: the site's new control variate goes with the weights, and stays here too.
     fl.commit({"sample_num": len(y), "accuracy": accuracy(model, x, y)}, model, optimizer)
-
-
-def load_part(part: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures [n, 64] and labels [n] of "train" or "test" at this site."""
-    with np.load(Path(fl.get_dataset_path("digits")) / f"{part}.npz") as arrays:
-        return torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Share of the pictures that the model reads right."""
-    return (model(x).argmax(dim=1) == y).float().mean().item()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def secure_job(system: System, job_id: str, third: str, **changes: Any) -> str:
         id=job_id,
         output=f"small/{job_id}",
         clients=f"site-1,site-2,{third}",
-        secure_algorithm={"type": "SSA"},
+        secure_algorithm={"type": "SSA", **changes.pop("secure_algorithm", {})},
         hyper_parameters=hyper,
         **changes,
     )
@@ -56,6 +56,22 @@ def test_a_job_runs_masked_from_end_to_end(system: System, third: str) -> None:
         assert report["training_metrics"] == {"sample_num": 30}
         assert {site["outcome"] for site in report["sites"]} == {"admitted"}
         assert all("loss" not in str(site) for site in report["sites"])
+
+
+def test_sites_noise_together_before_they_mask(system: System, third: str) -> None:
+    noise = {"noise_multiplier": 2.0, "clip_norm": 0.5, "epsilon_budget": 4.1}
+    job_id = secure_job(
+        system, "masked-noise", third, secure_algorithm=noise, hyper_parameters={"max_round_num": 9}
+    )
+    shown = system.wait_for(job_id, timeout_s=120)
+    assert shown["status"]["state"] == "FINISHED"
+    assert "allows no further round" in shown["status"]["reason"]
+    assert 0 < shown["privacy"]["epsilon"] <= 4.1
+    assert shown["privacy"]["epsilon_to_coordinator"] == shown["privacy"]["epsilon"]
+    assert "adds discrete noise before it masks" in shown["privacy"]["guarantee"]
+    (report, *_) = system.rounds(job_id)
+    assert report["training_metrics"] == {}
+    assert report["privacy"]["placement"] == "shared"
 
 
 @pytest.mark.parametrize("point", ["after_shares", "after_survivors", "after_request"])

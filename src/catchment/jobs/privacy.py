@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from catchment.errors import InvalidField
+from catchment.jobs.secure import threshold_of
 from catchment.privacy.clipping import AdaptiveClip
 from catchment.privacy.plan import DEFAULT_DELTA, Plan
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def plan_of(job: Job) -> Plan | None:
     """What differential privacy does in the job; None without it."""
     fields = job.secure_algorithm
-    if fields is None or fields.type != "DP":
+    if fields is None or not fields.private:
         return None
     multiplier = fields.noise_multiplier or 0.0
     return Plan(
@@ -23,9 +24,10 @@ def plan_of(job: Job) -> Plan | None:
         clip_norm=fields.clip_norm,
         same_noise=bool(fields.adding_same_noise),
         delta=DEFAULT_DELTA if fields.delta is None else fields.delta,
-        placement=fields.placement or "central",
+        placement="shared" if fields.masked else fields.placement or "central",
         cohort=job.hyper_parameters.client_num,
-        threshold=job.hyper_parameters.threshold_client_num,
+        # Sites let no sum of fewer be unmasked, whatever the coordinator wants.
+        threshold=threshold_of(job) if fields.masked else job.hyper_parameters.threshold_client_num,
         epsilon_budget=fields.epsilon_budget,
         adaptive=_adaptive(fields, multiplier, job.hyper_parameters.client_num),
     )

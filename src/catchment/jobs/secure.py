@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from catchment.errors import InvalidField
+from catchment.models.signature import Signature
+from catchment.secagg.noised import Grid
 from catchment.secagg.quantise import Quantiser
 from catchment.strategies.base import LinearStrategy
-from catchment.strategies.plan import strategy_of
+from catchment.strategies.plan import sent_by, strategy_of
+from catchment.wire.secagg import SharedNoise
 
 if TYPE_CHECKING:
     from catchment.jobs.spec import Job
@@ -21,7 +24,7 @@ SAMPLE_CAP = 10_000
 
 def is_secure(job: Job) -> bool:
     """Whether the coordinator may see sums of updates only."""
-    return job.secure_algorithm is not None and job.secure_algorithm.type == "SSA"
+    return job.secure_algorithm is not None and job.secure_algorithm.masked
 
 
 def mode_of(job: Job) -> str:
@@ -51,15 +54,22 @@ def secure_order(job: Job, session: str, cohort: Sequence[str]) -> dict[str, Any
         "clip_value": fields.clip_value or CLIP_VALUE,
         "sample_cap": fields.sample_cap or SAMPLE_CAP,
         "by_samples": isinstance(strategy, LinearStrategy) and strategy.weighting == "samples",
+        "noise": noise.model_dump() if (noise := shared_noise(job)) is not None else None,
     }
 
 
-def check(job: Job, most_sites: int) -> None:
-    """Refuse what secure aggregation cannot do.
+def shared_noise(job: Job) -> SharedNoise | None:
+    """The noise that sites add before they mask; None without differential privacy."""
+    fields = job.secure_algorithm
+    if fields is None or not fields.masked or fields.noise_multiplier is None or fields.clip_norm is None:
+        return None
+    return SharedNoise(
+        clip_norm=fields.clip_norm, noise_multiplier=fields.noise_multiplier, sharers=threshold_of(job)
+    )
 
-    Args:
-        job: the job.
-        most_sites: the largest cohort that it may have.
+
+def check(job: Job) -> None:
+    """Refuse what secure aggregation cannot do.
 
     Raises:
         InvalidField: names the field, and what would be right.
@@ -78,12 +88,30 @@ def check(job: Job, most_sites: int) -> None:
         )
     if fields.neighbours is not None and fields.neighbours % 2:
         raise InvalidField("secure_algorithm.neighbours", "must be even")
-    largest = Quantiser(fields.clip_value or CLIP_VALUE, most_sites).largest_count
+    noise, sites = shared_noise(job), job.most_sites
+    if noise is not None and (problem := Grid(noise, sites).problem()):
+        raise InvalidField("secure_algorithm.noise_multiplier", problem)
+    largest = Quantiser(fields.clip_value or CLIP_VALUE, sites).largest_count
     if (fields.sample_cap or SAMPLE_CAP) > largest:
         raise InvalidField(
             "secure_algorithm.sample_cap",
-            f"must be at most {largest} for {most_sites} sites: the sum of all must fit 32 bits",
+            f"must be at most {largest} for {sites} sites: the sum of all must fit 32 bits",
         )
+
+
+def check_model(job: Job, weights: Signature) -> None:
+    """Refuse a model too large for the grid that the job's noise leaves.
+
+    Raises:
+        InvalidField: names the field, with the numbers.
+    """
+    noise = shared_noise(job)
+    if noise is None:
+        return
+    sent = sent_by(strategy_of(job), weights)
+    num_floats = sum(info.num_elements for info in sent.values() if info.is_float)
+    if problem := Grid(noise, job.most_sites).problem(num_floats):
+        raise InvalidField("secure_algorithm.noise_multiplier", problem)
 
 
 def warnings_of(job: Job) -> list[str]:
@@ -92,6 +120,9 @@ def warnings_of(job: Job) -> list[str]:
     if fields is None or not is_secure(job):
         return []
     told = []
+    noise = shared_noise(job)
+    if noise is not None and noise.noise_multiplier == 0:
+        told.append("secure_algorithm.noise_multiplier is 0: updates are clipped and not noised")
     if fields.use_same_mask:
         told.append(
             "secure_algorithm.use_same_mask has no effect: a mask that repeats would show differences "

@@ -146,7 +146,8 @@ class SecureAlgorithm(Spec):
     """The document's SecureAlgorithm, with Catchment's own fields.
 
     DP: clip_norm, delta, placement, epsilon_budget, adaptive_clipping, metrics.
-    SSA: clip_value, sample_cap, neighbours.
+    SSA: clip_value, sample_cap, neighbours. With noise_multiplier the sites add discrete noise before they
+    mask, and clip_norm, delta, epsilon_budget and metrics mean what they mean under DP.
     """
 
     type: Annotated[Literal["DP", "SSA"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)]
@@ -173,24 +174,35 @@ class SecureAlgorithm(Spec):
 
     @model_validator(mode="after")
     def _fields_belong_to_type(self) -> SecureAlgorithm:
-        dp = {
-            "noise_multiplier",
-            "adding_same_noise",
-            "clip_norm",
-            "delta",
-            "placement",
-            "epsilon_budget",
-            "adaptive_clipping",
-            "metrics",
-        }
         ssa = {"threshold", "mode", "use_same_mask", "clip_value", "sample_cap", "neighbours"}
-        foreign = ssa if self.type == "DP" else dp
-        given = sorted(name for name in foreign if getattr(self, name) is not None)
-        if given:
-            raise ValueError(f"{', '.join(given)} cannot be used with type {self.type}")
+        central = {"adding_same_noise", "placement", "adaptive_clipping"}
+        noise = {"clip_norm", "delta", "epsilon_budget", "metrics"}
+        self._refuse(ssa if self.type == "DP" else central, f"cannot be used with type {self.type}")
+        if self.type == "SSA" and self.noise_multiplier is None:
+            self._refuse(noise, "cannot be used with type SSA without noise_multiplier")
+        if self.type == "SSA" and self.noise_multiplier is not None:
+            self._refuse(
+                {"clip_value", "sample_cap"}, "cannot be used with noise_multiplier: clip_norm bounds updates"
+            )
+            if self.clip_norm is None:
+                raise ValueError("clip_norm is required where noise_multiplier is used with type SSA")
         if self.type == "DP" and self.noise_multiplier is None:
             raise ValueError("noise_multiplier is required with type DP")
         return self
+
+    def _refuse(self, names: set[str], why: str) -> None:
+        if given := sorted(name for name in names if getattr(self, name) is not None):
+            raise ValueError(f"{', '.join(given)} {why}")
+
+    @property
+    def private(self) -> bool:
+        """Whether updates are noised."""
+        return self.noise_multiplier is not None
+
+    @property
+    def masked(self) -> bool:
+        """Whether the coordinator sees sums of updates only."""
+        return self.type == "SSA"
 
 
 class Optimizer(Spec):
@@ -322,6 +334,12 @@ class Job(Spec):
         return self.extenders.functions if self.extenders else {}
 
     @property
+    def most_sites(self) -> int:
+        """How many sites a round selects at most: client_num with the job's redundancy."""
+        # The product of a decimal factor may lie a hair above the integer that was meant.
+        return math.ceil(round(self.redundancy * self.hyper_parameters.client_num, 6))
+
+    @property
     def model_source(self) -> tuple[str, str]:
         """The model source that decides, as (field, value): checkpoint_id > model_id > model_path."""
         for field in ("checkpoint_id", "model_id", "model_path"):
@@ -354,8 +372,7 @@ def parse_job(body: object) -> Job:
     _check_quorum(job)
     plan.check(job)
     privacy.check(job)
-    # As many sites as a round may select (rounds.cohort.cohort_size).
-    secure.check(job, math.ceil(round(job.redundancy * job.hyper_parameters.client_num, 6)))
+    secure.check(job)
     return job
 
 

@@ -23,12 +23,15 @@ class Release:
             with probability `chosen / population`.
         chosen: clients selected (with redundancy, all of them); for `poisson` their expected number.
         population: clients that the choice was made among.
+        discrete: a sum of discrete Gaussians. Its Renyi curve is bounded by the Gaussian's, its exact epsilon
+            is not.
     """
 
     noise_multiplier: float
     sampling: Sampling = "all"
     chosen: float = 1
     population: int = 1
+    discrete: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,13 @@ class Cost:
         epsilon: the lowest bound that holds; infinite where there is none.
         accountant: what it was computed by: `exact`, `PLD`, `RDP`, or `none`.
         rdp: the Renyi accountant's bound for the same releases, as a cross-check.
+        sampled: whether it counts on the choice of clients being unknown.
     """
 
     epsilon: float
     accountant: str
     rdp: float
+    sampled: bool = False
 
 
 def cost(releases: Iterable[Release], delta: float) -> Cost:
@@ -57,10 +62,13 @@ def cost(releases: Iterable[Release], delta: float) -> Cost:
       client whose part is zero being as good as an absent one, the bound holds for "take out" too, and the
       lower of it and the bound without sampling is reported.
 
+    * With a sum of discrete Gaussians among them, all are counted by their Renyi curves (Canonne,
+      Kamath, Steinke 2020), which compose as those of Gaussians.
+
     Cached: the same releases cost nothing the second time.
 
     Raises:
-        ValueError: delta is not between 0 and 1, or Poisson and fixed-size sampling are mixed.
+        ValueError: delta is not between 0 and 1, or Poisson sampling is mixed with what it cannot be.
     """
     if not 0.0 < delta < 1.0:
         raise ValueError(f"delta must be between 0 and 1, got {delta!r}")
@@ -72,6 +80,9 @@ def _cost(counted: tuple[tuple[Release, int], ...], delta: float) -> Cost:
     kinds = {release.sampling for release, _ in counted}
     if {"poisson", "fixed_size"} <= kinds:
         raise ValueError("Poisson and fixed-size sampling cannot be accounted for together")
+    discrete = any(release.discrete for release, _ in counted)
+    if discrete and "poisson" in kinds:
+        raise ValueError("Poisson sampling and discrete noise cannot be accounted for together")
     if not counted:
         return Cost(0.0, "exact", 0.0)
     if any(release.noise_multiplier <= 0.0 for release, _ in counted):
@@ -81,12 +92,13 @@ def _cost(counted: tuple[tuple[Release, int], ...], delta: float) -> Cost:
     import dp_accounting as dp
 
     merged = sum(count * release.noise_multiplier**-2 for release, count in counted) ** -0.5
-    exact = float(dp.get_epsilon_gaussian(merged, delta))
+    bound = _rdp([(dp.GaussianDpEvent(merged), 1)], delta)
+    every, by = (bound, "RDP") if discrete else (float(dp.get_epsilon_gaussian(merged, delta)), "exact")
     if "fixed_size" not in kinds:
-        return Cost(exact, "exact", _rdp([(dp.GaussianDpEvent(merged), 1)], delta))
+        return Cost(every, by, bound)
     events = [(_without_replacement(release), count) for release, count in counted]
     sampled = _rdp(events, delta, replace=True)
-    return Cost(sampled, "RDP", sampled) if sampled < exact else Cost(exact, "exact", sampled)
+    return Cost(sampled, "RDP", sampled, sampled=True) if sampled < every else Cost(every, by, sampled)
 
 
 def _poisson(counted: tuple[tuple[Release, int], ...], delta: float) -> Cost:

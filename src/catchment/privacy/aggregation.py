@@ -21,7 +21,8 @@ class Noised:
 
     Attributes:
         clip_norm: the round's clipping norm; None: no clipping.
-        noise_std: of the noise on each element of the sum, as the coordinator added it.
+        noise_std: of the noise on each element of the sum, as the coordinator added it, or the sites under
+            their masks.
         denominator: what the sum was divided by.
         unclipped: how many updates were shorter than the clipping norm. No noise is on it: not to be shown.
         weights: what each update counted, the clip factor included.

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from catchment.privacy.accountant import Release, cost
+from catchment.privacy.accountant import Cost, Release, cost
 from catchment.privacy.clipping import AdaptiveClip
 from catchment.wire.messages import SitePrivacy
 
@@ -40,9 +40,11 @@ class Plan:
             round's.
         same_noise: one draw for each tensor instead of one for each element.
         delta: of the guarantee.
-        placement: who clips and noises: the coordinator (`central`) or each site.
+        placement: who clips and noises: the coordinator (`central`), each site (`site`), or the sites
+            together, each with a share of discrete noise under its mask (`shared`, secagg.noised).
         cohort: the fixed number that clipped sums are divided by, client_num.
-        threshold: the fewest updates that a committed round has, threshold_client_num.
+        threshold: so many sites bring the whole noise: the fewest updates that a committed round has, or of
+            `shared` the fewest that the sites let be summed.
         epsilon_budget: the most that the run may cost; None: no limit.
         adaptive: how the clipping norm follows the norms of the updates.
     """
@@ -51,7 +53,7 @@ class Plan:
     clip_norm: float | None = None
     same_noise: bool = False
     delta: float = DEFAULT_DELTA
-    placement: Literal["central", "site"] = "central"
+    placement: Literal["central", "site", "shared"] = "central"
     cohort: int = 1
     threshold: int = 1
     epsilon_budget: float | None = None
@@ -81,7 +83,7 @@ class Plan:
             weights: of the updates in the sum; they count where there is no clipping, so that each
                 update's noise has the variance `noise_multiplier`, as the document has it.
         """
-        if self.placement == "site":
+        if self.placement != "central":
             return 0.0
         if clip_norm is None:
             return math.sqrt(self.noise_multiplier * math.fsum(weight * weight for weight in weights))
@@ -102,7 +104,12 @@ class Plan:
         return SitePrivacy(clip_norm=self.clip_norm, noise_std=std, same_noise=self.same_noise)
 
     def release(self, selection: Selection) -> Release:
-        """What the accountant counts for a round. Only a uniform choice by unforeseeable draws amplifies."""
+        """What the accountant counts for a round.
+
+        Only a uniform choice by unforeseeable draws amplifies; of discrete noise none is counted on.
+        """
+        if self.placement == "shared":
+            return Release(self.noise_multiplier, discrete=True)
         if selection.uniform and selection.chosen < selection.population:
             return Release(self.noise_multiplier, "fixed_size", selection.chosen, selection.population)
         return Release(self.noise_multiplier)
@@ -119,31 +126,40 @@ class Plan:
             return Spent(math.inf, self.delta, "none", math.inf, math.inf, f"no guarantee: {self.missing}")
         total = cost(told, self.delta)
         attempts = len(told) if sent is None else sent
-        seen = cost([Release(self.noise_multiplier / math.sqrt(self.threshold))] * attempts, self.delta)
-        return Spent(
-            total.epsilon,
-            self.delta,
-            total.accountant,
-            total.rdp,
-            seen.epsilon if self.placement == "site" else math.inf,
-            self._words(total.epsilon, total.accountant, len(told)),
-        )
+        seen = math.inf if self.placement == "central" else self._seen(attempts)
+        words = self._words(total, len(told))
+        return Spent(total.epsilon, self.delta, total.accountant, total.rdp, seen, words)
 
-    def _words(self, epsilon: float, accountant: str, rounds: int) -> str:
+    def _seen(self, attempts: int) -> float:
+        """Epsilon towards a coordinator that keeps what it receives of so many attempts."""
+        shared = self.placement == "shared"  # the sum of all shares is all that it can unmask
+        multiplier = self.noise_multiplier / (1.0 if shared else math.sqrt(self.threshold))
+        return cost([Release(multiplier, discrete=shared)] * attempts, self.delta).epsilon
+
+    def _words(self, total: Cost, rounds: int) -> str:
         who = (
             "holds towards whoever does not learn which sites took part (readers of the job do)"
-            if accountant == "RDP"
+            if total.sampled
             else "holds whoever took part in which round"
         )
-        trusted = (
-            "the coordinator sees the updates as they are"
-            if self.placement == "central"
-            else "the coordinator sees each update with its own share of the noise only"
-        )
         return (
-            f"client-level (epsilon {epsilon:.4g}, delta {self.delta:g}) over {rounds} rounds: how much the "
-            f"models may tell of whether one site's updates are in them; {who}; {trusted}; "
-            "metrics are not covered"
+            f"client-level (epsilon {total.epsilon:.4g}, delta {self.delta:g}) over {rounds} rounds: how "
+            f"much the models may tell of whether one site's updates are in them; {who}; "
+            f"{self._trusted(rounds)}; metrics are not covered"
+        )
+
+    def _trusted(self, rounds: int) -> str:
+        if self.placement == "central":
+            return "the coordinator sees the updates as they are"
+        if self.placement == "site":
+            return "the coordinator sees each update with its own share of the noise only"
+        knowing = self.noise_multiplier * math.sqrt((self.threshold - 1) / self.threshold)
+        less = cost([Release(knowing, discrete=True)] * rounds, self.delta).epsilon
+        return (
+            f"each site adds discrete noise before it masks, {self.threshold} sites the whole of it, and the "
+            "coordinator sees noised sums only; it assumes that sites noise as asked, and towards a site, "
+            f"which knows its own share, epsilon is {less:.4g}; sites that pool what they know take away a "
+            "share each"
         )
 
     def within_budget(self, spent: Spent) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,9 @@ from catchment.strategies.plan import sent_by, strategy_of
 
 MAX_SAMPLES = 2**40
 """More samples than any site has; a larger number would give one site all the weight."""
+DOMINATING_SHARE = 0.9
+"""More of a round's samples than this are said in the job's log, of DOMINATED updates or more."""
+DOMINATED = 3
 MIN_REPORTS = 2
 """Under a secure algorithm a mean of fewer reports is not shown: it would be a single site's."""
 
@@ -86,6 +90,23 @@ def admit_update(store: Store, work: Row[Any], expected: Expected) -> int | None
         if expected.strategy is not None:
             expected.strategy.check(update)
     return num_samples_of(work.metrics or {})
+
+
+def dominating(reports: Mapping[str, int]) -> tuple[str, ...]:
+    """Sentences for the job's log about a site whose number of samples outweighs all others' by far.
+
+    A site may lie about its number, and nobody can check it; that it decides alone can be seen.
+
+    Args:
+        reports: site -> samples of the updates that are averaged by their samples.
+    """
+    total = sum(reports.values())
+    return tuple(
+        f"{site} reports {samples} of the round's {total} samples and decides nearly alone; if that cannot "
+        "be, look at the site, or count all alike (strategy.params.weighting: uniform)"
+        for site, samples in reports.items()
+        if len(reports) >= DOMINATED and samples > DOMINATING_SHARE * total
+    )
 
 
 def admit_files(store: Store, work: Row[Any]) -> None:

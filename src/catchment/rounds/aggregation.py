@@ -9,10 +9,13 @@ from typing import Any
 from sqlalchemy import Row
 
 from catchment.jobs import rows
+from catchment.jobs.privacy import plan_of
 from catchment.jobs.secure import is_secure
 from catchment.jobs.spec import Job
 from catchment.models.tensors import TensorFile, TensorWriter, write_tensors
+from catchment.privacy.aggregation import PrivateSum
 from catchment.rounds import journal, privacy
+from catchment.rounds.admission import dominating
 from catchment.rounds.claim import Claim
 from catchment.rounds.cohort import invited, misfit
 from catchment.rounds.orders import newest_counted
@@ -61,22 +64,34 @@ def aggregate_round(
     job = rows.spec_of(row)
     context = store.db.read(lambda tx: context_of(store, tx, claim, row, attempt, admitted))
     if is_secure(job):
-        return _aggregate_secure(store, job, context, row, attempt, admitted)
+        return _aggregate_secure(store, claim, context, row, attempt, admitted)
     strategy = privacy.around(store, claim, job, strategy_of(job))
     made = aggregate(store, job, context, attempt.weights, attempt.state_before, admitted, strategy)
-    return replace(made, privacy=privacy.record_of(store, claim, attempt, strategy))
+    if not isinstance(strategy, PrivateSum):
+        return replace(made, warnings=(*made.warnings, *_dominating(strategy, admitted)))
+    return replace(made, privacy=privacy.record_of(store, claim, attempt, strategy.plan, strategy.noised))
+
+
+def _dominating(strategy: Strategy, admitted: list[Row[Any]]) -> tuple[str, ...]:
+    by_samples = isinstance(strategy, LinearStrategy) and strategy.weighting == "samples"
+    return dominating({work.site: work.num_samples for work in admitted}) if by_samples else ()
 
 
 def _aggregate_secure(
-    store: Store, job: Job, context: Context, row: Row[Any], attempt: Row[Any], admitted: list[Row[Any]]
+    store: Store, claim: Claim, context: Context, row: Row[Any], attempt: Row[Any], admitted: list[Row[Any]]
 ) -> Aggregated:
+    job = rows.spec_of(row)
     with TensorFile.open(store.blobs.local_path(attempt.weights)) as weights:
         found = unmasked_sum(store, row, attempt, admitted, weights.signature)
     inner = strategy_of(job)
     if not isinstance(inner, LinearStrategy):
         raise TypeError(f"{inner.name} is not linear; `strategies.plan.check` refuses it")
-    summed = SummedStrategy(inner, found)
+    plan = plan_of(job)
+    summed = SummedStrategy(inner, found, plan.cohort if plan else None)
     made = aggregate(store, job, context, attempt.weights, attempt.state_before, [], summed)
+    if plan is not None:
+        noised = privacy.noised_by_sites(plan, found.num_sites)
+        return replace(made, privacy=privacy.record_of(store, claim, attempt, plan, noised))
     return replace(made, num_samples=found.num_samples, warnings=(*made.warnings, *secure_warnings(found)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -157,8 +156,7 @@ def selection_of(job: Job, chosen: int, fitting: int, *, again: bool = False) ->
 
 def cohort_size(job: Job) -> int:
     """How many sites a round takes at most: client_num with the job's redundancy."""
-    # The product of a decimal factor may lie a hair above the integer that was meant.
-    return math.ceil(round(job.redundancy * job.hyper_parameters.client_num, 6))
+    return job.most_sites
 
 
 def site_seed(seed: int, round_number: int, site: str) -> int:

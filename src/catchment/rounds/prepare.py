@@ -11,8 +11,7 @@ from catchment.archives import ZIP_TIME
 from catchment.catalog import sources
 from catchment.errors import InvalidField, NotFound
 from catchment.extenders import script
-from catchment.jobs import log, purge, rows, ssl_folder
-from catchment.jobs.secure import warnings_of
+from catchment.jobs import log, purge, rows, secure, ssl_folder
 from catchment.jobs.spec import Job, ScriptsConfig
 from catchment.models.initial import import_weights
 from catchment.models.tensors import TensorFile
@@ -60,11 +59,12 @@ def prepare_run(store: Store, claim: Claim) -> str:
         values["initial_state"] = initial_state(store, claim, job)
     with TensorFile.open(store.blobs.local_path(digest)) as weights:
         plan.check_model(job, weights.signature)
+        secure.check_model(job, weights.signature)
 
     def step(tx: Transaction) -> None:
         purge.hold_blobs(store, tx, _digests(values))
         held(tx, claim)
-        lines = [log.Line(words, "warning", run=claim.run) for words in warnings_of(job)]
+        lines = [log.Line(words, "warning", run=claim.run) for words in secure.warnings_of(job)]
         log.write(tx, claim.uid, *lines)
         rows.change(tx, claim.uid, **values)
         if "initial_weights" in values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from catchment.jobs import rows
 from catchment.jobs.privacy import plan_of
 from catchment.jobs.spec import Job
 from catchment.jobs.spent import Ledger, ledger_of, over_budget, spent
-from catchment.privacy.aggregation import PrivateSum
+from catchment.privacy.aggregation import Noised, PrivateSum
 from catchment.privacy.noise import NoiseSource
 from catchment.privacy.plan import Plan, Selection, finite_or_none
 from catchment.rounds import journal
@@ -45,15 +46,25 @@ def _clip_norm(plan: Plan, last: Row[Any] | None) -> float | None:
     return plan.clip_norm if following is None else following
 
 
-def record_of(store: Store, claim: Claim, attempt: Row[Any], strategy: Strategy) -> dict[str, Any] | None:
-    """What a round's report says of privacy, once `strategy` has aggregated; None without it.
+def noised_by_sites(plan: Plan, reports: int) -> Noised:
+    """What so many sites together did to a sum that nobody has seen without their noise."""
+    std = plan.noise_multiplier * (plan.clip_norm or 0.0) * math.sqrt(reports / plan.threshold)
+    return Noised(plan.clip_norm, std, float(plan.cohort), weights=[1.0] * reports)
+
+
+def record_of(store: Store, claim: Claim, attempt: Row[Any], plan: Plan, noised: Noised) -> dict[str, Any]:
+    """What a round's report says of privacy, once it was aggregated.
 
     It counts the round as committed, and makes the accountant think of the next one before a transaction
     has to wait for it.
+
+    Args:
+        store: the store.
+        claim: the run.
+        attempt: of the round.
+        plan: the job's.
+        noised: what was done to the sum.
     """
-    if not isinstance(strategy, PrivateSum):
-        return None
-    plan, noised = strategy.plan, strategy.noised
     selection = Selection(**(attempt.privacy or {}).get("selection", {"chosen": 1, "population": 1}))
     ledger = store.db.read(lambda tx: ledger_of(tx, claim.uid))
     release = None if plan.missing else plan.release(selection)
@@ -75,14 +86,14 @@ def record_of(store: Store, claim: Claim, attempt: Row[Any], strategy: Strategy)
         "noise_std": finite_or_none(noise_std),
         "mean_noise_std": finite_or_none(noise_std / noised.denominator),
         "denominator": noised.denominator,
-        **_followed(plan, strategy, reports),
+        **_followed(plan, noised),
         **spent(plan, ledger).as_json(),
     }
 
 
-def _followed(plan: Plan, strategy: PrivateSum, reports: int) -> dict[str, Any]:
+def _followed(plan: Plan, noised: Noised) -> dict[str, Any]:
     """The share of clipped updates, as far as it may be told, and where the clipping norm goes from here."""
-    noised = strategy.noised
+    reports = len(noised.weights)
     if plan.adaptive is not None and noised.clip_norm is not None:
         count = (noised.unclipped, reports, plan.cohort)
         source = NoiseSource()

@@ -12,7 +12,8 @@ from catchment.jobs import rows
 from catchment.jobs.secure import secure_order
 from catchment.models.signature import Signature, TensorInfo
 from catchment.models.tensors import TensorFile
-from catchment.secagg.vector import Layout, layout_of
+from catchment.secagg.noised import layout_of
+from catchment.secagg.vector import Layout
 from catchment.strategies.plan import sent_by, strategy_of
 from catchment.wire.secagg import MASKED, SecureOrder
 

@@ -24,16 +24,25 @@ from catchment.wire.secagg import MASKED
 
 
 class SummedStrategy(Strategy):
-    """A linear strategy that finishes from a sum which is there already; it sees no update."""
+    """A linear strategy that finishes from a sum which is there already; it sees no update.
 
-    def __init__(self, inner: LinearStrategy, found: VectorSum) -> None:
+    Args:
+        inner: the strategy.
+        found: the sum.
+        divisor: what sums are divided by for a mean, in place of the number of sites, where updates are
+            noised; integers, which cannot be, then keep the round's values.
+    """
+
+    def __init__(self, inner: LinearStrategy, found: VectorSum, divisor: int | None = None) -> None:
         self.name, self.params = inner.name, inner.params  # type: ignore[misc]
-        self._inner, self._found = inner, found
+        self._inner, self._found, self._divisor = inner, found, divisor
 
     def aggregate(self, cohort: Cohort, weights: Tensors, context: Context, writer: Sink) -> Outcome:
         """Fill the strategy's sums, then let it finish."""
         sums = self._inner.begin(weights, context)
         fill(sums, self._found, weights, by_samples=self._inner.weighting == "samples")
+        if self._divisor is not None:
+            sums.total_weight = float(self._divisor)
         return self._inner.finish(sums, weights, context, writer)
 
 

@@ -16,14 +16,12 @@ difference is what can be had.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from catchment.errors import BadTensors
 from catchment.models.reading import TensorFile
 from catchment.models.signature import Array, Signature
-from catchment.secagg.messages import Plan
 from catchment.secagg.quantise import Floats, Quantiser, Words, signed
 
 HEADER_WORDS = 4
@@ -60,6 +58,10 @@ class Layout:
         sample_cap: a site counts with so many samples at most.
         by_samples: weight updates by samples; False: all alike.
 
+    Attributes:
+        places: name -> first word, and the word behind the last.
+        num_words: of the vector.
+
     Raises:
         BadTensors: the sum of `parties` sample counts would not fit a word.
     """
@@ -76,10 +78,10 @@ class Layout:
         self.quantiser = quantiser
         self.sample_cap = sample_cap
         self.by_samples = by_samples
-        self._places: dict[str, tuple[int, int]] = {}
+        self.places: dict[str, tuple[int, int]] = {}
         place = HEADER_WORDS
         for name, info in self.signature.items():
-            self._places[name] = (place, place + info.num_elements)
+            self.places[name] = (place, place + info.num_elements)
             place += info.num_elements
         self.num_words = place
 
@@ -96,7 +98,7 @@ class Layout:
         vector = np.empty(self.num_words, np.uint32)
         clipped = 0
         for name, info in self.signature.items():
-            start, stop = self._places[name]
+            start, stop = self.places[name]
             try:
                 if info.is_float:
                     clipped += self._encode_floats(update, name, vector[start:stop], share)
@@ -120,7 +122,7 @@ class Layout:
         samples, sites, clipped, capped = (int(word) for word in total[:HEADER_WORDS])
         floats, integers = {}, {}
         for name, info in self.signature.items():
-            start, stop = self._places[name]
+            start, stop = self.places[name]
             if info.is_float:
                 floats[name] = self.quantiser.decode(total[start:stop])
                 if self.by_samples:
@@ -135,25 +137,6 @@ class Layout:
             part = out[start : start + _BLOCK]
             clipped += self.quantiser.encode(update.block(name, start, start + part.size), part, share)
         return clipped
-
-
-class Settings(Protocol):
-    """What an order says of the vector (wire.secagg.SecureOrder)."""
-
-    @property
-    def plan(self) -> Plan: ...
-    @property
-    def clip_value(self) -> float: ...
-    @property
-    def sample_cap(self) -> int: ...
-    @property
-    def by_samples(self) -> bool: ...
-
-
-def layout_of(settings: Settings, signature: Signature) -> Layout:
-    """The layout that coordinator and sites derive alike."""
-    quantiser = Quantiser(settings.clip_value, len(settings.plan.cohort))
-    return Layout(signature, quantiser, sample_cap=settings.sample_cap, by_samples=settings.by_samples)
 
 
 def _integers(file: TensorFile, name: str) -> Array:

@@ -23,7 +23,7 @@ from catchment.models.tensors import TensorFile, file_digest, write_tensors
 from catchment.secagg.client import SecureClient
 from catchment.secagg.keys import Identity
 from catchment.secagg.messages import Delivery, Roster, Survivors, UnmaskRequest
-from catchment.secagg.vector import layout_of
+from catchment.secagg.noised import layout_of
 from catchment.site.backoff import Backoff
 from catchment.site.exchange import Exchange
 from catchment.site.identity import KnownIdentities
@@ -64,7 +64,9 @@ class SecureSession:
             raise ValueError("the order asks for no secure aggregation")
         self._order = order
         self._secure: SecureOrder = order.secure
-        self._make = partial(SecureClient, order.secure.plan, name, identity, known.trust, minimum=minimum)
+        # Fewer sites than share the noise would release a sum with less of it than was promised.
+        least = max(minimum, order.secure.noise.sharers if order.secure.noise else 0)
+        self._make = partial(SecureClient, order.secure.plan, name, identity, known.trust, minimum=least)
         self._name = name
         self._open_exchange = open_exchange
         self._deadline = time.monotonic() + order.timeout_s + _AFTER_DEADLINE_S

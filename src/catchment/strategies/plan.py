@@ -154,7 +154,7 @@ def _brought(job: Job) -> tuple[str, str]:
 
 
 def _private(job: Job) -> bool:
-    return job.secure_algorithm is not None and job.secure_algorithm.type == "DP"
+    return job.secure_algorithm is not None and job.secure_algorithm.private
 
 
 def _clashes(job: Job, strategy: Strategy) -> Iterator[tuple[str, str]]:
@@ -168,11 +168,11 @@ def _clashes(job: Job, strategy: Strategy) -> Iterator[tuple[str, str]]:
             f"{strategy.name!r} looks at single updates, secure_algorithm {secure} {does}; "
             f"use one of {', '.join(_linear_names())}",
         )
-    if secure == "DP" and strategy.stateful_clients:
+    if _private(job) and strategy.stateful_clients:
         yield (
-            "secure_algorithm.type",
-            f"DP adds noise to what {strategy.name} sums up over all rounds, so the noise would never fade; "
-            "use another optimizer or loss",
+            "secure_algorithm.noise_multiplier" if secure == "SSA" else "secure_algorithm.type",
+            f"differential privacy adds noise to what {strategy.name} sums up over all rounds, so the noise "
+            "would never fade; use another optimizer or loss",
         )
     if secure == "SSA" and extended:
         yield "extenders.aggregate", "reads single updates, which secure_algorithm SSA hides"

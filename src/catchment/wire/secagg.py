@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from catchment.secagg.messages import Plan
 
@@ -26,6 +26,18 @@ Told = Literal["roster", "delivery", "survivors", "request"]
 
 MASKED = "@masked"
 """The one tensor (U32) of a masked update's file."""
+
+
+class SharedNoise(BaseModel):
+    """What an order says of the noise that a site adds before it masks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    clip_norm: Annotated[float, Field(gt=0, description="Largest L2 norm of one site's update.")]
+    noise_multiplier: Annotated[float, Field(ge=0, description="Std of all shares' sum over clip_norm.")]
+    sharers: Annotated[
+        int, Field(ge=1, description="So many sites bring the whole noise; no sum of fewer is taken part in.")
+    ]
 
 
 class SecureOrder(BaseModel):
@@ -39,6 +51,13 @@ class SecureOrder(BaseModel):
     by_samples: Annotated[bool, Field(description="Updates are weighted by samples; false: all alike.")] = (
         True
     )
+    noise: Annotated[SharedNoise | None, Field(description="Differential privacy; None: no noise.")] = None
+
+    @model_validator(mode="after")
+    def _noise_suits(self) -> SecureOrder:
+        if self.noise is not None and self.plan.threshold < self.noise.sharers:
+            raise ValueError("threshold must not be below the number of sites that bring the whole noise")
+        return self
 
 
 class Refusal(BaseModel):

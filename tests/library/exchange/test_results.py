@@ -179,3 +179,10 @@ def test_storable_values_are_plain_json_without_nul(value: Any) -> None:
 def test_metrics_of_any_site_can_be_averaged(reports: list[dict[str, Any]]) -> None:
     stored = [{**storable(report), "sample_num": 2**40} for report in reports]
     json.dumps(weighted_means(stored), allow_nan=False)
+
+
+def test_a_report_names_no_round_and_work_of_a_round_to_come_does_not_exist(store: Store) -> None:
+    with pytest.raises(ValidationError, match="round"):
+        WorkResult.model_validate({"status": "failed", "round": 7})
+    with pytest.raises(NotFound):
+        results.finish_work(store, "a", "0" * 32, WorkResult(status="failed"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -278,3 +279,20 @@ def test_arbitrary_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFa
     path.write_bytes(struct.pack("<Q", len(noise)) + noise)
     with contextlib.suppress(BadTensors):
         TensorFile.open(path)
+
+
+def test_a_tensor_beyond_two_gigabytes_is_read_in_blocks_to_its_end(tmp_path: Path) -> None:
+    """A file with holes: 2.5 GB by its length, a few kilobytes on the disk."""
+    path, size = tmp_path / "t", 5 * 2**27
+    entry = {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}
+    header = json.dumps({"w": entry}).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 4 * size)
+        file.seek(-8, os.SEEK_END)
+        file.write(np.array([1.5, -2.5], "<f4").tobytes())
+    with TensorFile.open(path) as opened:
+        assert opened.signature["w"].num_elements == size
+        assert opened.block("w", size - 3, size).tolist() == [0.0, 1.5, -2.5]
+        assert opened.block("w", 2**29 - 1, 2**29 + 1).tolist() == [0.0, 0.0]

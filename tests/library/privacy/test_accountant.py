@@ -82,3 +82,23 @@ def test_delta_must_lie_between_0_and_1(delta):
 def test_poisson_and_fixed_size_do_not_mix():
     with pytest.raises(ValueError, match="together"):
         cost([Release(1.0, "poisson", 1, 10), Release(1.0, "fixed_size", 1, 10)], 1e-5)
+
+
+def test_discrete_noise_is_counted_by_its_renyi_curve():
+    found = cost([Release(5.0, discrete=True)] * 10, 1e-5)
+    assert found.accountant == "RDP"
+    assert not found.sampled
+    assert found.epsilon == pytest.approx(2.8137, rel=0.002)
+    assert found.epsilon > cost([Release(5.0)] * 10, 1e-5).epsilon
+
+
+def test_discrete_noise_after_sampled_rounds_is_counted_with_them():
+    sampled = [Release(2.0, "fixed_size", 10, 1000)] * 100
+    both = cost([*sampled, Release(2.0, discrete=True)], 1e-5)
+    assert both.sampled
+    assert cost(sampled, 1e-5).epsilon < both.epsilon
+
+
+def test_poisson_and_discrete_noise_do_not_mix():
+    with pytest.raises(ValueError, match="together"):
+        cost([Release(1.0, "poisson", 1, 10), Release(1.0, discrete=True)], 1e-5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from sqlalchemy import func, select
 
 from catchment.errors import RoundFailed
 from catchment.exchange import secure_messages
-from catchment.jobs import lifecycle, log
+from catchment.jobs import lifecycle
 from catchment.models.signature import update_signature
-from catchment.models.tensors import TensorFile, read_tensors, write_tensors
+from catchment.models.tensors import TensorFile, write_tensors
 from catchment.rounds import collect, commit, prepare, run, secure
 from catchment.rounds import select as selecting
 from catchment.rounds.claim import Claim
@@ -26,64 +26,16 @@ from catchment.store.schema import secagg_messages, works
 from catchment.wire.messages import WorkOrder, WorkResult
 from tests.conftest import wait_until
 from tests.runs import begin
+from tests.secure_rounds import attempted, committed_weights, lines, quick, samples_of, ssa, trains_as
 from tests.secure_sites import SecureSite
-from tests.thread_sites import accuracy, job
 
 NAMES = "abcd"
 MakeSecure = Callable[..., SecureSite]
 
 
-def samples_of(name: str) -> int:
-    return 10 * (1 + NAMES.index(name))
-
-
-def trains_as(name: str) -> Callable[..., Any]:
-    """A training whose update differs from site to site and from round to round."""
-
-    def train(order: WorkOrder, weights: dict[str, np.ndarray]) -> Any:
-        generator = np.random.default_rng([NAMES.index(name), order.round])
-        change = generator.normal(0, 0.1, weights["w"].shape).astype(np.float32)
-        moved = weights["steps"] + order.round
-        return {"w": change, "steps": moved}, {"sample_num": samples_of(name), "loss": 0.1}
-
-    return train
-
-
-@pytest.fixture
-def secure_site(store: Store, tmp_path: Path) -> Iterator[MakeSecure]:
-    made: list[SecureSite] = []
-
-    def make(name: str, **more: Any) -> SecureSite:
-        train = more.pop("train", trains_as(name))
-        made.append(SecureSite(store, name, tmp_path, train, accuracy, **more))
-        return made[-1]
-
-    yield make
-    for site in made:
-        site.die()
-
-
 @pytest.fixture
 def store(store: Store) -> Store:
-    """Steps that wait for a site that is gone end soon."""
-    quick = store.settings.model_copy(update={"secure_step_timeout_s": 5.0, "site_lease_s": 15.0})
-    object.__setattr__(store, "settings", quick)
-    return store
-
-
-def ssa(sites: int = 3, threshold: int = 2, **changes: Any) -> dict[str, Any]:
-    hyper = {"max_round_num": 1, "client_num": sites, "threshold_client_num": threshold, "round_timeout": 60}
-    secure_algorithm = {"type": "SSA", **changes.pop("secure_algorithm", {})}
-    return job(hyper_parameters=hyper, secure_algorithm=secure_algorithm, **changes)
-
-
-def attempted(store: Store, claim: Claim, number: int = 1) -> collect.Collected:
-    """One attempt at a round, as the flow makes it, up to the commit."""
-    selecting.select_cohort(store, claim, number)
-    selecting.publish_work(store, claim, number)
-    secure.agree_keys(store, claim, number)
-    collected = collect.collect_updates(store, claim, number)
-    return secure.unmask(store, claim, number) if collected.enough else collected
+    return quick(store)
 
 
 def expected_weights(
@@ -106,17 +58,6 @@ def expected_weights(
         "w": (before["w"].reshape(-1) + mean).astype(np.float32).reshape(2, 3),
         "steps": steps.reshape(()),
     }
-
-
-def committed_weights(store: Store, digest: str) -> dict[str, np.ndarray]:
-    return read_tensors(store.blobs.local_path(digest))
-
-
-def lines(store: Store, claim: Claim) -> str:
-    found = store.db.read(
-        lambda tx: tx.execute(select(log.job_logs.c.text).where(log.job_logs.c.job_uid == claim.uid))
-    )
-    return "\n".join(found.scalars())
 
 
 @pytest.mark.parametrize("mode", ["doublemask", "onemask"])

@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import catchment.sdk as fl
 from catchment.models.tensors import write_tensors
 from catchment.wire.task import TaskFile
+from tests.library.sdk.regression import START, Weights
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -70,3 +73,21 @@ def make_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeTask:
         return Task(folder, dict(os.environ))
 
     return make
+
+
+@pytest.fixture
+def model(make_task: MakeTask) -> Callable[..., torch.nn.Linear]:
+    """Begins a task and loads its weights."""
+
+    def begin(own: Weights | None = None, state: Weights | None = None, **fields: Any) -> torch.nn.Linear:
+        task = make_task(START, **fields)
+        begin.folder = task.folder  # type: ignore[attr-defined]
+        if state is not None:
+            write_tensors(task.folder / "state.safetensors", state)
+        if own is not None:
+            write_tensors(task.folder / "client_state.safetensors", own)
+        loaded = torch.nn.Linear(3, 1).double()
+        fl.load_weights(loaded)
+        return loaded
+
+    return begin

@@ -48,7 +48,7 @@ def update_of(seed: int) -> dict[str, np.ndarray]:
     }
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(counts=st.lists(st.integers(1, 2000), min_size=1, max_size=6), by_samples=st.booleans())
 def test_the_sum_of_vectors_says_what_the_sum_of_updates_says(
     tmp_path: Path, counts: list[int], by_samples: bool

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from catchment.errors import PolicyRefused, SiteError, Unreachable
+from catchment.errors import PolicyRefused, ProtocolRefused, SiteError, Unreachable
 from catchment.models.tensors import write_tensors
 from catchment.secagg.keys import Identity
+from catchment.secagg.messages import Roster
 from catchment.site.identity import KnownIdentities
 from catchment.site.secure import SecureSession
 from catchment.site.secure_sessions import SecureSessions
@@ -153,3 +155,27 @@ def test_a_plain_job_is_untouched_unless_the_site_asks_for_masks(tmp_path: Path,
     strict.check(order(secure=None, kind="evaluate"))
     with pytest.raises(PolicyRefused, match="SSA only"):
         strict.check(given)
+
+
+def noised(mode: str, threshold: int, sharers: int) -> WorkOrder:
+    noise = {"clip_norm": 1.0, "noise_multiplier": 1.0, "sharers": sharers}
+    plan = {"session": "s", "mode": mode, "cohort": ["a", "b", "c"], "threshold": threshold}
+    return order(secure={"plan": plan, "clip_value": 8.0, "sample_cap": 1, "noise": noise})
+
+
+def test_a_site_that_noises_takes_part_in_no_sum_with_less_noise_than_promised(tmp_path: Path) -> None:
+    """Also with one mask, where the protocol itself would take any two."""
+    given = noised("onemask", 3, 3)
+    clients = []
+    for name in "ab":
+        known = KnownIdentities(tmp_path / f"known-{name}.json")
+        session = SecureSession(given, name, Identity.generate(), known, 2, Silent)  # type: ignore[arg-type]
+        clients.append(session._make())
+    roster = Roster(parties=tuple(client.advertise() for client in clients))
+    with pytest.raises(ProtocolRefused, match="2 parties have keys, at least 3 are needed"):
+        clients[0].mask(np.zeros(8, np.uint32), roster=roster)
+
+
+def test_an_order_that_lets_fewer_unmask_than_share_the_noise_is_malformed() -> None:
+    with pytest.raises(ValidationError, match="bring the whole noise"):
+        noised("doublemask", 2, 3)

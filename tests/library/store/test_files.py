@@ -276,3 +276,16 @@ def test_a_failed_write_leaves_nothing(folder: FolderFiles, tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError):
         folder.write_file("default", "out/x", tmp_path / "missing")
     assert list((folder.root / "default" / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("caf\u00e9", "cafe\u0301"), ("Model", "model"), ("\u212b", "\u00c5"), ("a", "\u0430")]
+)
+def test_names_that_look_alike_are_two_names(open_storage: OpenStorage, one: str, other: str) -> None:
+    """Neither case nor Unicode's forms are folded: what was written under a name is read under it."""
+    store = open_storage()
+    write(store, f"models/{one}", b"one")
+    assert not store.files.is_file("default", f"models/{other}")
+    write(store, f"models/{other}", b"other")
+    assert (read(store, f"models/{one}"), read(store, f"models/{other}")) == (b"one", b"other")
+    assert sorted(store.files.list_files("default", "models")) == sorted([one, other])
