@@ -9,6 +9,9 @@ Piece = bytes | bytearray | memoryview
 
 SMALL_BYTES = 64 << 10
 """Smaller pieces are copied together: each costs a call of its own to write and to hash."""
+WRITE_BYTES = 512 << 10
+"""At most so much in one call: for larger ones the page cache takes huge pages, which a virtual machine often
+has to ask its host for. Measured on ext4: 0.18 CPU seconds for each GB, and 0.5 to 1.8 with 2 MiB a call."""
 _sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)
 _WRITE_NOW = 2  # of Linux, SYNC_FILE_RANGE_WRITE: begin to write back, do not wait
 
@@ -34,14 +37,11 @@ class Batch:
 
     def write(self, descriptor: int, offset: int) -> None:
         """Write all of it at `offset`. Raises OSError; a part may be there then."""
-        left = [memoryview(piece) for piece in self.pieces]
-        while left:
-            count = os.pwritev(descriptor, left, offset)
-            offset += count
-            while left and count >= len(left[0]):
-                count -= len(left.pop(0))
-            if count:
-                left[0] = left[0][count:]
+        for piece in self.pieces:
+            view = memoryview(piece)
+            while view:
+                count = os.pwrite(descriptor, view[:WRITE_BYTES], offset)
+                offset, view = offset + count, view[count:]
 
     def begin_sync(self, descriptor: int, offset: int) -> None:
         """Let the disk begin with what was written, where the system can: little is left for the end."""

@@ -68,8 +68,6 @@ class StagedUpload:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self._recognise(descriptor)
-            if self._digest.reached > start:
-                self._digest = _RunningDigest()  # of bytes that were not written after all
             return await self._take(descriptor, pieces, start, total)
         finally:
             self._seen = _looks(descriptor)
@@ -110,8 +108,8 @@ class StagedUpload:
         self._digest, self._seen = _RunningDigest(), None
 
     def _recognise(self, descriptor: int) -> None:
-        """Begin the digest anew where the file is not as this process left it."""
-        if self._seen != _looks(descriptor):
+        """Begin the digest anew where the file is not as we left it, or where a write failed after all."""
+        if self._seen != _looks(descriptor) or self._digest.reached > os.fstat(descriptor).st_size:
             self._digest = _RunningDigest()
 
     async def _take(self, descriptor: int, pieces: AsyncIterator[Piece], start: int, total: int) -> int:

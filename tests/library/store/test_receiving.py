@@ -125,6 +125,7 @@ def test_bytes_whose_writing_failed_do_not_count(
         patch.setattr(Batch, "write", full)
         with pytest.raises(Unreachable, match="cannot be stored: No space left on device"):
             append(upload, DATA[1000:], start=1000)
+    assert upload.digest() == digest_of(DATA[:1000])
     assert append(upload, DATA[1000:], start=1000) == TOTAL
     assert upload.digest() == digest_of(DATA)
 
