@@ -17,12 +17,10 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES
 from prefect.states import AwaitingRetry, Cancelling
 
 from catchment.errors import SetupError, Unreachable
-from catchment.jobs.launcher import RunState
-from catchment.jobs.starting import Start
+from catchment.jobs.launcher import Launchable, RunState
 from catchment.store import Store
 
 T = TypeVar("T")
-DEPLOYMENT = "federate/federate"
 RUNS_TOPIC = "runs"
 """Signalled when there is a run to take, so that the local runner need not wait for its next look."""
 ANSWERS_S = 5.0
@@ -51,24 +49,23 @@ def check_configured() -> None:
 
 
 class PrefectLauncher:
-    """Makes and watches the runs of one deployment, named as `flow/deployment`.
+    """Makes and watches flow runs of the deployments in prefect.yaml.
 
     Methods raise Unreachable when Prefect does not answer within seconds, and SetupError when the
     deployment is not registered.
     """
 
-    def __init__(self, store: Store, deployment: str = DEPLOYMENT) -> None:
+    def __init__(self, store: Store) -> None:
         check_configured()
         self._store = store
-        self._deployment = deployment
         self._patience = _one_try()
         self._client: SyncPrefectClient = self._patience.run(_client)
 
-    def launch(self, start: Start) -> str:
+    def launch(self, start: Launchable) -> str:
         """Make the flow run of a start, or find it by the start's key; its id."""
         return self._create(start, start.key)
 
-    def relaunch(self, start: Start, flow_run_id: str) -> str:
+    def relaunch(self, start: Launchable, flow_run_id: str) -> str:
         """Let a lost run go on, the same one where Prefect lets it; the id of the one that does."""
         retry: State = AwaitingRetry()
         try:
@@ -108,21 +105,21 @@ class PrefectLauncher:
             return None
         return run.state
 
-    def _create(self, start: Start, key: str) -> str:
+    def _create(self, start: Launchable, key: str) -> str:
         try:
-            deployment = self._call(lambda client: client.read_deployment_by_name(self._deployment))
+            deployment = self._call(lambda client: client.read_deployment_by_name(start.deployment))
             run: FlowRun = self._call(
                 lambda client: client.create_flow_run_from_deployment(
                     deployment.id,
-                    parameters={"namespace": start.namespace, "job_id": start.job_id},
-                    name=start.job_id,
+                    parameters=start.parameters,
+                    name=start.run_name,
                     tags=["catchment", f"namespace:{start.namespace}"],
                     idempotency_key=key,
                 )
             )
         except ObjectNotFound:
             raise SetupError(
-                f"Prefect has no deployment {self._deployment}; register it with 'prefect deploy --all' "
+                f"Prefect has no deployment {start.deployment}; register it with 'prefect deploy --all' "
                 "in the folder that holds prefect.yaml"
             ) from None
         self._announce()

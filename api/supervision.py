@@ -7,6 +7,7 @@ import threading
 
 from catchment.jobs.launcher import Launcher
 from catchment.jobs.supervise import supervise_once
+from catchment.model_jobs.supervise import supervise_once as supervise_model_jobs
 from catchment.store import Store
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class Supervisor:
     def _look(self) -> None:
         try:
             supervise_once(self._store, self._launcher)
+            supervise_model_jobs(self._store, self._launcher)
         except Exception as error:  # the edge of a thread that must not end
             if not self._closing.is_set():
                 log.exception("supervisor")

@@ -27,6 +27,14 @@ def trivial(namespace: str, job_id: str) -> str:
     return f"{namespace}/{job_id}"
 
 
+class TrialStart(Start):
+    """A start that is run by a flow of this test's own."""
+
+    @property
+    def deployment(self) -> str:
+        return DEPLOYMENT
+
+
 @pytest.fixture
 def opened(settings: Settings) -> Iterator[Store]:
     store = open_store(settings)
@@ -42,7 +50,7 @@ def client(prefect_server: str) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def prefect(opened: Store, client: SyncPrefectClient) -> Iterator[PrefectLauncher]:
-    launcher = PrefectLauncher(opened, DEPLOYMENT)
+    launcher = PrefectLauncher(opened)
     yield launcher
     launcher.close()
 
@@ -55,7 +63,7 @@ def deployment(client: SyncPrefectClient) -> None:
 @pytest.fixture
 def start() -> Start:
     key = uuid4().hex
-    return Start(uid=key, namespace="default", job_id="digits", key=f"{key}-1", run=1, resume=False)
+    return TrialStart(uid=key, namespace="default", job_id="digits", key=f"{key}-1", run=1, resume=False)
 
 
 @pytest.mark.usefixtures("deployment")

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Literal, Protocol, TypeVar
 
 from catchment.errors import Unreachable
-from catchment.jobs.starting import Start
 
 T = TypeVar("T")
 RunState = Literal[
@@ -18,13 +17,37 @@ PATIENCE_S = 4.0
 """Calls of one look that came to nothing after so many seconds together are enough: the rest is not tried."""
 
 
+class Launchable(Protocol):
+    """What a flow run is to be made for."""
+
+    @property
+    def key(self) -> str:
+        """Names this start; making a flow run twice with one key makes one run."""
+
+    @property
+    def namespace(self) -> str:
+        """Whose it is; a tag of the run."""
+
+    @property
+    def deployment(self) -> str:
+        """`flow/deployment`, as Prefect names it."""
+
+    @property
+    def run_name(self) -> str:
+        """The run's name in Prefect."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The flow's."""
+
+
 class Launcher(Protocol):
     """Makes and watches flow runs. Methods raise Unreachable when Prefect does not answer."""
 
-    def launch(self, start: Start) -> str:
+    def launch(self, start: Launchable) -> str:
         """Make the flow run of a start, or find it by the start's key; its id."""
 
-    def relaunch(self, start: Start, flow_run_id: str) -> str:
+    def relaunch(self, start: Launchable, flow_run_id: str) -> str:
         """Let a lost run go on, the same one where possible; the id of the one that does."""
 
     def cancel(self, flow_run_id: str) -> None:
@@ -47,11 +70,11 @@ class Patient:
         self._failure: Unreachable | None = None
         self._lock = threading.Lock()
 
-    def launch(self, start: Start) -> str:
+    def launch(self, start: Launchable) -> str:
         """As `Launcher`."""
         return self._call(lambda: self._launcher.launch(start))
 
-    def relaunch(self, start: Start, flow_run_id: str) -> str:
+    def relaunch(self, start: Launchable, flow_run_id: str) -> str:
         """As `Launcher`."""
         return self._call(lambda: self._launcher.relaunch(start, flow_run_id))
 

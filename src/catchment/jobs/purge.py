@@ -22,6 +22,7 @@ from catchment.store.schema import (
     job_logs,
     jobs,
     model_files,
+    model_job_files,
     model_versions,
     prepared_files,
     rounds,
@@ -46,6 +47,7 @@ REFERENCES: tuple[tuple[Column[Any], Column[Any] | None], ...] = (
     (model_files.c.layer, None),
     (model_versions.c.manifest, None),
     (artifact_blobs.c.digest, None),
+    (model_job_files.c.digest, None),
 )
 """Columns that hold digests of blobs, each with the column of the job that it belongs to, if it does."""
 DELETED_AT_ONCE = 50

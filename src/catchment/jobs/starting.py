@@ -16,6 +16,8 @@ from catchment.store import Store
 from catchment.store.database import Transaction
 
 T = TypeVar("T")
+DEPLOYMENT = "federate/federate"
+"""The flow that drives jobs, as Prefect names it."""
 FINISHED_PROGRESS = 100
 """Only a run that has FINISHED shows it, also while the job waits in the queue to run again."""
 
@@ -36,6 +38,21 @@ class Start:
     key: str
     run: int
     resume: bool
+
+    @property
+    def deployment(self) -> str:
+        """As jobs.launcher.Launchable says."""
+        return DEPLOYMENT
+
+    @property
+    def run_name(self) -> str:
+        """As jobs.launcher.Launchable says."""
+        return self.job_id
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """As jobs.launcher.Launchable says."""
+        return {"namespace": self.namespace, "job_id": self.job_id}
 
 
 @dataclass(frozen=True)

@@ -349,3 +349,67 @@ audit = Table(
     Column("claimed", Text, nullable=False, default=""),
     Column("detail", JSON, nullable=False),
 )
+
+# Extractions and conversions of model versions, as the registry's document has them.
+model_jobs = Table(
+    "model_jobs",
+    metadata,
+    Column("uid", String(32), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("annotations", JSON, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("phase", String(10), nullable=False),
+    Column("message", Text, nullable=False, default=""),
+    Column("created_by", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("phase_since", Double, nullable=False),
+    Column("flow_run_id", String(64), index=True),
+    Column("lease_owner", String(64)),
+    Column("lease_until", Double, nullable=False, default=0.0),
+    Column("resumes", Integer, nullable=False, default=0),
+    Column("stop_requested", Boolean, nullable=False, default=False),
+    # What each finished step has found: a run that is resumed does not repeat it.
+    Column("steps", JSON, nullable=False),
+    # The version that it reads, once it was found; and the one that it made or changed.
+    Column("source_id", String(32), index=True),
+    Column("result_id", String(32)),
+    Column("log_lines", Integer, nullable=False, default=0),
+    UniqueConstraint("namespace", "name"),
+    Index(None, "phase"),
+)
+
+# What a conversion made, until it is pushed.
+model_job_files = Table(
+    "model_job_files",
+    metadata,
+    Column("job_uid", String(32), primary_key=True),
+    Column("path", String(900), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("crc32", BigInteger),
+    Index(None, "digest"),
+)
+
+model_job_events = Table(
+    "model_job_events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("job_uid", String(32), nullable=False, index=True),
+    Column("at", Double, nullable=False),
+    Column("type", String(8), nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+model_job_lines = Table(
+    "model_job_lines",
+    metadata,
+    Column("job_uid", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("text", Text, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""ModelJobs: signatures are read, versions become other formats, and nothing counts before it was checked."""
