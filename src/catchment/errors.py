@@ -13,6 +13,7 @@ CatchmentError
 ├── BadTensors             bytes that are no tensor file, or tensors that must not be used
 │   ├── TensorMismatch     names, shapes or dtypes differ from the global model's
 │   └── UnsafeFile         a model file that wants to execute code
+├── ExtractionFailed       a model's files could not be read, or are made to do harm
 ├── TransferError          bytes did not arrive as announced
 │   ├── DigestMismatch     SHA-256 differs from the announced digest
 │   └── OffsetMismatch     a chunk does not continue what is stored; carries the right offset
@@ -92,6 +93,10 @@ class TensorMismatch(BadTensors):
 
 class UnsafeFile(BadTensors):
     """A model file that wants to execute code when it is loaded."""
+
+
+class ExtractionFailed(CatchmentError):
+    """A model's files are not of their format, damaged, made to do harm, or too costly to read."""
 
 
 class TransferError(CatchmentError):
