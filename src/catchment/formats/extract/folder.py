@@ -6,7 +6,7 @@ import mmap
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import BinaryIO
@@ -93,7 +93,8 @@ class ModelFolder:
             try:
                 yield data
             finally:
-                data.close()
+                with suppress(BufferError):  # a match that an exception holds; it goes with the process
+                    data.close()
 
     def content(self, name: str, max_bytes: int) -> bytes:
         """All of a small file.
