@@ -50,7 +50,7 @@ def read(folder: ModelFolder) -> Extracted:
 
 
 def _unstored(layers: list[Block], stored: set[str]) -> list[str]:
-    """Layers of the net that the caffemodel does not know at all, by name: the files may not belong together."""
+    """Layers of the net that the caffemodel does not know: the files may not belong together."""
     names = [layer.text("name") for layer in layers if _kind(layer) not in ("Input", "Data")]
     return [name for name in names if name not in stored][:100]
 
@@ -73,7 +73,9 @@ def _kind(layer: Block) -> str:
 def _inputs(net: Block, layers: list[Block]) -> tuple[TensorSpec, ...]:
     """Blobs that are named as inputs, in either way that Caffe knows."""
     names = net.texts("input")
-    shapes: list[tuple[int, ...] | None] = [_dims(block.texts("dim"), "input") for block in net.blocks("input_shape")]
+    shapes: list[tuple[int, ...] | None] = [
+        _dims(block.texts("dim"), "input") for block in net.blocks("input_shape")
+    ]
     if not shapes:
         dims = _dims(net.texts("input_dim"), "input")
         shapes = [dims[begin:end] for begin, end in pairwise(range(0, len(dims) + 1, 4))]

@@ -23,7 +23,8 @@ def read(folder: ModelFolder) -> Extracted:
         models = [entry for inner, entry in archive.inside().items() if _is_model(inner)]
         if len(models) != 1:
             raise ExtractionFailed(
-                f"{shown(name)} holds {len(models)} models under models/, one is read; PyTorch before 2.7 had another layout"
+                f"{shown(name)} holds {len(models)} models under models/, one is read; "
+                "PyTorch before 2.7 had another layout"
             )
         text = archive.content(models[0], MAX_GRAPH_BYTES)
     try:
@@ -89,14 +90,19 @@ def _tensor(name: str, metas: dict[str, Any]) -> TensorSpec:
     return TensorSpec(name, shape, dtypes.named(dtypes.TORCH_EXPORT, meta["dtype"]))
 
 
-def _dynamic(program: dict[str, Any], inputs: tuple[TensorSpec, ...], metas: dict[str, Any]) -> dict[str, Any]:
+def _dynamic(
+    program: dict[str, Any], inputs: tuple[TensorSpec, ...], metas: dict[str, Any]
+) -> dict[str, Any]:
     """Which dimensions of the inputs are open, and the ranges of the symbols in them."""
     ranges = program.get("range_constraints") or {}
     if not ranges:
         return {}
     symbols = {
-        tensor.name: {str(axis): size["as_expr"]["expr_str"] for axis, size in enumerate(metas[tensor.name]["sizes"])
-                      if "as_expr" in size}
+        tensor.name: {
+            str(axis): size["as_expr"]["expr_str"]
+            for axis, size in enumerate(metas[tensor.name]["sizes"])
+            if "as_expr" in size
+        }
         for tensor in inputs
     }
     return {"ranges": ranges, "symbols": {name: found for name, found in symbols.items() if found}}

@@ -16,7 +16,18 @@ from catchment.formats.extract.result import Extracted, count, shown, sizes
 
 _ARRAY = Global("joblib.numpy_pickle", "NumpyArrayWrapper")
 _PLAIN_LIBRARY = {
-    "builtins": ("set", "frozenset", "slice", "range", "complex", "bytearray", "object", "int", "float", "str"),
+    "builtins": (
+        "set",
+        "frozenset",
+        "slice",
+        "range",
+        "complex",
+        "bytearray",
+        "object",
+        "int",
+        "float",
+        "str",
+    ),
     "collections": ("OrderedDict", "defaultdict", "deque", "Counter"),
     "copyreg": ("_reconstructor",),
     "copy_reg": ("_reconstructor",),

@@ -21,7 +21,9 @@ def read(folder: ModelFolder) -> Extracted:
             raise ExtractionFailed(f"{shown(name)} is no LightGBM model: its head has no {key}")
     trees = [_number(head, "tree_sizes", each) for each in head.get("tree_sizes", "").split()]
     if sum(trees) > size:
-        raise ExtractionFailed(f"{shown(name)} is cut off: its trees have {sum(trees)} bytes, the file {size}")
+        raise ExtractionFailed(
+            f"{shown(name)} is cut off: its trees have {sum(trees)} bytes, the file {size}"
+        )
     absent = ["inputs and outputs by name: a booster takes a matrix of features, whose number is told"]
     absent += ["parameters: trees have splits and leaves, which are not counted"]
     absent += ["the LightGBM version: the file tells only the number of its own format"]

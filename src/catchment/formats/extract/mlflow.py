@@ -98,7 +98,7 @@ def _tensor(entry: Any, side: str) -> TensorSpec:
         raise ExtractionFailed(f"the {side} of MLmodel's signature hold {shown(entry)}, which has no type")
     name = str(entry.get("name") or "")
     if entry["type"] != "tensor":
-        return TensorSpec(name, None, _COLUMNS.get(entry["type"], entry["type"]))
+        return TensorSpec(name, None, _COLUMNS.get(str(entry["type"]), str(entry["type"])))
     spec = entry.get("tensor-spec")
     if not isinstance(spec, dict):
         raise ExtractionFailed(f"the tensor {shown(name)} of MLmodel's signature has no tensor-spec")

@@ -41,7 +41,9 @@ def read(folder: ModelFolder) -> Extracted:
         layers=Counter(node["op"] for node in nodes if node["op"] != "null"),
         parameters=count(learned),
         extras={
-            "arguments": [node["name"] for node in nodes if node["op"] == "null" and node["name"] not in stored],
+            "arguments": [
+                node["name"] for node in nodes if node["op"] == "null" and node["name"] not in stored
+            ],
             "results": _heads(symbol, nodes),
             **listed(params),
         },
@@ -72,7 +74,11 @@ def _version(symbol: dict[str, Any]) -> str:
     attributes = symbol.get("attrs")
     entry = attributes.get("mxnet_version") if isinstance(attributes, dict) else None
     number = entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-    return f"{number // 10000}.{number // 100 % 100}.{number % 100}" if type(number) is int and number > 0 else ""
+    return (
+        f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+        if type(number) is int and number > 0
+        else ""
+    )
 
 
 def _heads(symbol: dict[str, Any], nodes: list[Any]) -> list[str]:
@@ -113,7 +119,9 @@ def _array(file: BinaryIO, size: int) -> Spec:
     dtype = dtypes.named(dtypes.MXNET, _number(file, "i"))
     end = file.tell() + count([shape]) * _BYTES[dtype]
     if end > size:
-        raise ExtractionFailed(f"the .params file is cut off: an array of {dtype}{list(shape)} ends behind it")
+        raise ExtractionFailed(
+            f"the .params file is cut off: an array of {dtype}{list(shape)} ends behind it"
+        )
     file.seek(end)
     return dtype, shape
 

@@ -1,7 +1,7 @@
 """Pickles taken apart without being run: a machine that executes a stream's opcodes on inert values.
 
-A global becomes a `Global`, a call a `Call` that is never made; nothing is imported, and no name of the stream
-is looked up anywhere.
+A global becomes a `Global`, a call a `Call` that is never made; nothing is imported, no name is
+looked up anywhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Global:
 
 @dataclass(eq=False)
 class Call:
-    """What unpickling would make by calling `function`, the state that it would give to it, and its entries."""
+    """What unpickling would make by calling `function`, with the state and entries that it would get."""
 
     function: Any
     arguments: Any
@@ -219,4 +219,6 @@ _ACTIONS: dict[str, Callable[[Machine], None]] = {
 
 def refusal(found: Global, hint: str) -> ExtractionFailed:
     """The error for a global that a file has no business with."""
-    return ExtractionFailed(f"loading the file would run {shown(str(found))}, which is never done here; {hint}")
+    return ExtractionFailed(
+        f"loading the file would run {shown(str(found))}, which is never done here; {hint}"
+    )

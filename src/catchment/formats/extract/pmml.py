@@ -75,7 +75,9 @@ class _Reader:
         elif depth == 1 and name not in _NO_MODELS and not self._model:
             self._model = {"element": name, **attributes}
         elif above == "Header" and name == "Application":
-            self._header["application"] = f"{attributes.get('name', '')} {attributes.get('version', '')}".strip()
+            self._header["application"] = (
+                f"{attributes.get('name', '')} {attributes.get('version', '')}".strip()
+            )
         elif above == "DataDictionary" and name == "DataField":
             self._add_data_field(attributes)
         elif above == "DataField" and name == "Value" and attributes.get("property", "valid") == "valid":
@@ -117,7 +119,9 @@ class _Reader:
         }
         absent = ["layers and parameters: PMML describes a model by its fields"]
         absent += [] if inputs else ["inputs: the model's MiningSchema has no active field"]
-        absent += [] if self._outputs or targets else ["outputs: the model names neither output fields nor targets"]
+        absent += (
+            [] if self._outputs or targets else ["outputs: the model names neither output fields nor targets"]
+        )
         absent += ["sizes: a field is one value"]
         return Extracted(
             "PMML",
@@ -140,4 +144,6 @@ def _field(attributes: dict[str, str]) -> TensorSpec:
 
 
 def _refuse_entity(name: str, *_: Any) -> None:
-    raise ExtractionFailed(f"the XML declares an entity {shown(name)}; entities are not read, since they can explode")
+    raise ExtractionFailed(
+        f"the XML declares an entity {shown(name)}; entities are not read, since they can explode"
+    )

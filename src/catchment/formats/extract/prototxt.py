@@ -10,7 +10,7 @@ from catchment.errors import ExtractionFailed
 from catchment.formats.extract.result import shown
 
 MAX_DEPTH = 100
-_TOKEN = re.compile(
+_PIECE = re.compile(
     r"""\s+|\#[^\n]*|(?P<text>"[^"\\\n]*(?:\\.[^"\\\n]*)*"|'[^'\\\n]*(?:\\.[^'\\\n]*)*')"""
     r"""|(?P<word>[A-Za-z0-9_.+-]+)|(?P<sign>[{}<>\[\]:;,])|(?P<other>.)""",
     re.DOTALL,
@@ -47,52 +47,52 @@ def parse(content: bytes) -> Block:
         ExtractionFailed: it is no text format; the message says in which line.
     """
     text = content.decode("utf-8", "replace")
-    tokens = _tokens(text)
+    pieces = _pieces(text)
     stack = [Block()]
-    for kind, token, line in tokens:
-        if token in ("}", ">") and kind == "sign":
+    for kind, piece, line in pieces:
+        if piece in ("}", ">") and kind == "sign":
             if len(stack) == 1:
-                raise _damaged(line, token)
+                raise _damaged(line, piece)
             stack.pop()
         elif kind == "word":
-            _field(token, tokens, stack)
-        elif token not in (",", ";"):
-            raise _damaged(line, token)
+            _field(piece, pieces, stack)
+        elif piece not in (",", ";"):
+            raise _damaged(line, piece)
     if len(stack) != 1:
         raise ExtractionFailed("the prototxt is cut off: a brace is not closed")
     return stack[0]
 
 
-def _field(name: str, tokens: Iterator[Any], stack: list[Block]) -> None:
-    kind, token, line = _next(tokens)
-    if token == ":" and kind == "sign":
-        kind, token, line = _next(tokens)
-    if token in ("{", "<") and kind == "sign":
+def _field(name: str, pieces: Iterator[Any], stack: list[Block]) -> None:
+    kind, piece, line = _next(pieces)
+    if piece == ":" and kind == "sign":
+        kind, piece, line = _next(pieces)
+    if piece in ("{", "<") and kind == "sign":
         inner = Block()
         stack[-1].add(name, inner)
         stack.append(inner)
         if len(stack) > MAX_DEPTH:
             raise ExtractionFailed(f"the prototxt nests blocks more than {MAX_DEPTH} deep")
-    elif token == "[" and kind == "sign":
-        while token != "]":
-            kind, token, line = _next(tokens)
+    elif piece == "[" and kind == "sign":
+        while piece != "]":
+            kind, piece, line = _next(pieces)
             if kind != "sign":
-                stack[-1].add(name, _plain(kind, token))
-            elif token not in (",", "]"):
-                raise _damaged(line, token)
+                stack[-1].add(name, _plain(kind, piece))
+            elif piece not in (",", "]"):
+                raise _damaged(line, piece)
     elif kind == "sign":
-        raise _damaged(line, token)
+        raise _damaged(line, piece)
     else:
-        stack[-1].add(name, _plain(kind, token))
+        stack[-1].add(name, _plain(kind, piece))
 
 
-def _plain(kind: str, token: str) -> str:
-    return token[1:-1] if kind == "text" else token
+def _plain(kind: str, piece: str) -> str:
+    return piece[1:-1] if kind == "text" else piece
 
 
-def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
+def _pieces(text: str) -> Iterator[tuple[str, str, int]]:
     line = 1
-    for found in _TOKEN.finditer(text):
+    for found in _PIECE.finditer(text):
         if found.lastgroup == "other":
             raise _damaged(line, found[0])
         if found.lastgroup is not None:
@@ -100,12 +100,12 @@ def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
         line += found[0].count("\n")
 
 
-def _next(tokens: Iterator[tuple[str, str, int]]) -> tuple[str, str, int]:
-    found = next(tokens, None)
+def _next(pieces: Iterator[tuple[str, str, int]]) -> tuple[str, str, int]:
+    found = next(pieces, None)
     if found is None:
         raise ExtractionFailed("the prototxt is cut off: a field has no value")
     return found
 
 
-def _damaged(line: int, token: str) -> ExtractionFailed:
-    return ExtractionFailed(f"the prototxt is damaged: {shown(token)} in line {line}")
+def _damaged(line: int, piece: str) -> ExtractionFailed:
+    return ExtractionFailed(f"the prototxt is damaged: {shown(piece)} in line {line}")

@@ -1,4 +1,4 @@
-"""scikit-learn: .skops files are read by their schema, of .joblib files only the names of classes are told."""
+"""scikit-learn: .skops files are read by their schema, of .joblib files classes alone are told."""
 
 from __future__ import annotations
 
@@ -10,4 +10,6 @@ from catchment.formats.extract.result import Extracted
 def read(folder: ModelFolder) -> Extracted:
     """What the one *.skops or *.joblib file says."""
     name = folder.one("*.skops", "*.joblib")
-    return skops_file.read(folder, name) if name.lower().endswith(".skops") else joblib_file.read(folder, name)
+    return (
+        skops_file.read(folder, name) if name.lower().endswith(".skops") else joblib_file.read(folder, name)
+    )

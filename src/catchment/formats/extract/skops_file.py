@@ -1,4 +1,4 @@
-"""skops files: a zip with a schema in JSON that names classes, attributes and arrays. Nothing of it is made."""
+"""skops files: a zip whose schema names classes, attributes and arrays in JSON. Nothing of it is made."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def _counted(schema: dict[str, Any]) -> tuple[dict[str, int], set[str], list[str
         module, kind = node["__module__"], node["__class__"]
         if module != "builtins":
             names.add(f"{module}.{kind}")
-        version = _plain(_attributes(node).get("_sklearn_version"))
+            version = _plain(_attributes(node).get("_sklearn_version"))
+        else:  # a dict of attributes, seen once more
+            version = None
         identity = str(node.get("__id__"))
         if isinstance(version, str) and identity not in seen:
             seen.add(identity)
@@ -86,7 +88,11 @@ def _attributes(node: Any) -> dict[str, Any]:
 
 def _plain(node: Any) -> Any:
     """The number or text of a node that holds one; None of all others."""
-    if not isinstance(node, dict) or node.get("is_json") is not True or not isinstance(node.get("content"), str):
+    if (
+        not isinstance(node, dict)
+        or node.get("is_json") is not True
+        or not isinstance(node.get("content"), str)
+    ):
         return None
     try:
         value = json.loads(node["content"])
@@ -130,4 +136,6 @@ def _array_shape(archive: zips.Archive, name: str) -> tuple[int, ...]:
     _, found, rest = header.partition(b"'shape': (")
     numbers = rest.partition(b")")[0].split(b",") if found else []
     parts = [part.strip() for part in numbers if part.strip()]
-    return tuple(int(part) for part in parts) if all(part.isdigit() and len(part) < 19 for part in parts) else ()
+    return (
+        tuple(int(part) for part in parts) if all(part.isdigit() and len(part) < 19 for part in parts) else ()
+    )

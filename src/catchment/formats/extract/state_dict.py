@@ -27,7 +27,9 @@ def read(folder: ModelFolder) -> Extracted:
         with zips.opened(folder, name) as archive:
             entries = archive.inside()
             if "constants.pkl" in entries:
-                raise ExtractionFailed(f"{shown(name)} is a TorchScript archive, no state dict: format TorchScript")
+                raise ExtractionFailed(
+                    f"{shown(name)} is a TorchScript archive, no state dict: format TorchScript"
+                )
             if "data.pkl" not in entries:
                 raise ExtractionFailed(f"{shown(name)} is no PyTorch file: the archive has no data.pkl")
             content = archive.content(entries["data.pkl"], torch_values.MAX_PICKLE_BYTES)
@@ -55,9 +57,14 @@ def _extracted(value: Any, extras: dict[str, Any]) -> Extracted:
     inner = next((key for key in _NESTED if isinstance(state.get(key), (dict, Call))), None)
     tensors = torch_values.tensors(state if inner is None else state[inner])
     if not tensors:
-        raise ExtractionFailed("the file holds no tensors; save one with torch.save(model.state_dict(), path)")
+        raise ExtractionFailed(
+            "the file holds no tensors; save one with torch.save(model.state_dict(), path)"
+        )
     if inner is not None:
-        extras |= {"stateDict": inner, "otherEntries": sorted(str(key) for key in state if key != inner)[:100]}
+        extras |= {
+            "stateDict": inner,
+            "otherEntries": sorted(str(key) for key in state if key != inner)[:100],
+        }
     return Extracted(
         "StateDict",
         "PyTorch",
@@ -68,4 +75,3 @@ def _extracted(value: Any, extras: dict[str, Any]) -> Extracted:
             "the PyTorch version: a state dict does not tell",
         ),
     )
-

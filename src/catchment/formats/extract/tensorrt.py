@@ -7,7 +7,7 @@ from catchment.formats.extract.folder import ModelFolder
 from catchment.formats.extract.result import Extracted, shown
 
 _TAG = b"ftrt"
-"""trtexec checks for it, too, and reads the version at the same place (NVIDIA/TensorRT, sampleEngines.cpp)."""
+"""trtexec checks for it, and reads the version at the same place (NVIDIA/TensorRT, sampleEngines.cpp)."""
 _VERSION_AT = 24
 
 
@@ -26,8 +26,8 @@ def read(folder: ModelFolder) -> Extracted:
         version,
         extras={"file": name, "tagged": head[:4] == _TAG},
         absent=(
-            "inputs, outputs, layers and parameters: an engine is stored, it cannot be inspected without the GPU "
-            "and the TensorRT version that built it",
+            "inputs, outputs, layers and parameters: an engine is stored, it cannot be inspected without the "
+            "GPU and the TensorRT version that built it",
             *(() if version else ("the TensorRT version: the file's head is of a layout that is not known",)),
         ),
     )

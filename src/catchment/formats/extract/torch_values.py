@@ -56,11 +56,26 @@ def is_of_tensors(found: Global) -> bool:
         return found.name in _STORAGES or found.name in ("Size", "device") or _is_dtype(found.name)
     if found.module == _UTILS:
         return found.name in (*_TENSORS, *_PARAMETERS, *_OTHERS)
-    return str(found) in ("collections.OrderedDict", "torch.storage.UntypedStorage", "torch.serialization._get_layout")
+    return str(found) in (
+        "collections.OrderedDict",
+        "torch.storage.UntypedStorage",
+        "torch.serialization._get_layout",
+    )
 
 
 def _is_dtype(name: str) -> bool:
-    kinds = ("float", "bfloat", "int", "uint", "complex", "bool", "qint", "quint", "per_tensor", "per_channel")
+    kinds = (
+        "float",
+        "bfloat",
+        "int",
+        "uint",
+        "complex",
+        "bool",
+        "qint",
+        "quint",
+        "per_tensor",
+        "per_channel",
+    )
     return name.startswith(kinds)
 
 
@@ -70,7 +85,11 @@ def tensor(value: Any) -> Spec | None:
     Raises:
         ExtractionFailed: it is made like a tensor, of something that is none.
     """
-    if not isinstance(value, Call) or not isinstance(value.function, Global) or value.function.module != _UTILS:
+    if (
+        not isinstance(value, Call)
+        or not isinstance(value.function, Global)
+        or value.function.module != _UTILS
+    ):
         return None
     arguments = value.arguments if isinstance(value.arguments, tuple) else ()
     if value.function.name in _PARAMETERS:
@@ -106,7 +125,7 @@ def members(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def tensors(root: Any, max_tensors: int = 200_000) -> dict[str, Spec]:
-    """All tensors below a value, under the names of the way to them, in order; each container is entered once."""
+    """All tensors below a value, named by the way to them, in order; each container is entered once."""
     found: dict[str, Spec] = {}
     entered: set[int] = set()
     waiting: list[tuple[str, Any]] = [("", root)]

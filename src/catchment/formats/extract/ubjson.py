@@ -51,7 +51,9 @@ class Ubjson:
         if depth > MAX_DEPTH:
             raise ExtractionFailed(f"the file nests values more than {MAX_DEPTH} deep")
         if marker == "{":
-            return {name: self._value(inner, depth + 1)[0] for name, inner in self.members(at)}, self._skipped(at, depth)
+            return {
+                name: self._value(inner, depth + 1)[0] for name, inner in self.members(at)
+            }, self._skipped(at, depth)
         if marker == "[":
             return self._list(at + 1, depth + 1)
         return self._scalar(marker, at + 1)

@@ -79,10 +79,18 @@ def _with_booster(document: Document, at: int, version: str, extras: dict[str, A
     if "gbtree_model_param" in model:
         layers = {"Tree": _number(document.value(model["gbtree_model_param"]), "num_trees")}
     absent = ["inputs and outputs by name: a booster takes a matrix of features, whose number is told"]
-    absent += [] if parameters is not None else ["parameters: trees have splits and leaves, which are not counted"]
+    absent += (
+        [] if parameters is not None else ["parameters: trees have splits and leaves, which are not counted"]
+    )
     absent += [] if version else ["the XGBoost version: not in the file"]
     return Extracted(
-        "XGBoost", "XGBoost", version, layers=layers, parameters=parameters, extras=extras, absent=tuple(absent)
+        "XGBoost",
+        "XGBoost",
+        version,
+        layers=layers,
+        parameters=parameters,
+        extras=extras,
+        absent=tuple(absent),
     )
 
 
@@ -95,13 +103,15 @@ def _number(param: Any, key: str) -> int:
 
 
 def _old(data: Buffer, name: str) -> Extracted:
-    """The head of the binary format that XGBoost wrote up to 2, whose layout changed from version to version."""
+    """The head of the binary format that XGBoost wrote up to version 2."""
     begin = len(_OLD_PREFIX) if data[:4] == _OLD_PREFIX else 0
     at = begin + _OLD_BYTES
     objective, at = _old_text(data, at)
     booster, at = _old_text(data, at)
     if not objective or booster not in ("gbtree", "gblinear", "dart"):
-        raise ExtractionFailed(f"{shown(name)} is no XGBoost model: neither JSON, UBJSON nor the old binary format")
+        raise ExtractionFailed(
+            f"{shown(name)} is no XGBoost model: neither JSON, UBJSON nor the old binary format"
+        )
     base, features, classes, _, _, major, minor = _OLD_HEAD.unpack(data[begin : begin + _OLD_HEAD.size])
     return Extracted(
         "XGBoost",
@@ -116,8 +126,8 @@ def _old(data: Buffer, name: str) -> Extracted:
             "booster": booster,
         },
         absent=(
-            "trees, feature names and parameters: the old binary format is not documented and XGBoost 3 does not "
-            "read it; load it with XGBoost 1 or 2 and save it as .json or .ubj",
+            "trees, feature names and parameters: the old binary format is not documented, and XGBoost 3 does "
+            "not read it; load it with XGBoost 1 or 2 and save it as .json or .ubj",
         ),
     )
 

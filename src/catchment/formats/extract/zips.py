@@ -14,7 +14,15 @@ from catchment.formats.extract.result import shown
 
 MAX_ENTRIES = 100_000
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError, ValueError)
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OverflowError,
+    ValueError,
+)
 
 
 class Archive:
@@ -39,7 +47,9 @@ class Archive:
         with self.opened(name) as entry:
             content = entry.read(max_bytes + 1)
         if len(content) > max_bytes:
-            raise ExtractionFailed(f"{shown(name)} in the archive has more than {max_bytes} bytes when unpacked")
+            raise ExtractionFailed(
+                f"{shown(name)} in the archive has more than {max_bytes} bytes when unpacked"
+            )
         return content
 
     @contextmanager

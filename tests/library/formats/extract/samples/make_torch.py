@@ -33,8 +33,6 @@ class Plain(Net):
         return super().forward(image, 2.0)
 
 
-
-
 def without_source_paths(path: Path) -> None:
     """Take out of a TorchScript archive what says where on this machine its source lay."""
     with zipfile.ZipFile(path) as archive:

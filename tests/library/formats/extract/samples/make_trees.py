@@ -1,7 +1,7 @@
 """Makes sklearn/, sklearn_zlib/, skops/, xgboost_json/, xgboost_ubj/, lightgbm/ and mlflow/.
 
-Run: python make_trees.py, with scikit-learn 1.9.1, skops 0.16.0, xgboost-cpu 3.2.0, lightgbm 4.7.0, mlflow-skinny
-and pandas installed. Six features, three classes.
+Run: python make_trees.py, with scikit-learn 1.9.1, skops 0.16.0, xgboost-cpu 3.2.0, lightgbm 4.7.0,
+mlflow-skinny 3.17.2 and pandas. Six features, three classes.
 """
 
 from __future__ import annotations
@@ -52,6 +52,10 @@ signature = ModelSignature(
     outputs=Schema([TensorSpec(np.dtype("float32"), (-1, 3), "scores")]),
 )
 model = Model(signature=signature, model_uuid="0" * 32, utc_time_created="2026-01-01 00:00:00")
-model.add_flavor("python_function", loader_module="mlflow.sklearn", model_path="model.pkl", python_version="3.11.7")
-model.add_flavor("sklearn", pickled_model="model.pkl", sklearn_version="1.9.1", serialization_format="cloudpickle")
+model.add_flavor(
+    "python_function", loader_module="mlflow.sklearn", model_path="model.pkl", python_version="3.11.7"
+)
+model.add_flavor(
+    "sklearn", pickled_model="model.pkl", sklearn_version="1.9.1", serialization_format="cloudpickle"
+)
 model.save(HERE / "mlflow" / "MLmodel")
