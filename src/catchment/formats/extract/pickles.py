@@ -7,6 +7,7 @@ looked up anywhere.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -68,14 +69,19 @@ class Machine:
             ExtractionFailed: it is no pickle, a damaged one, or one that does what no model file needs.
         """
         try:
-            for number, (opcode, argument, _) in enumerate(pickletools.genops(self.file)):
-                if number > MAX_OPCODES:
-                    raise ExtractionFailed(f"the pickle has more than {MAX_OPCODES} instructions")
-                if opcode.name != "STOP":
-                    self._step(opcode.name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of escapes in texts, which a damaged stream may hold
+                self._execute()
             return self._stack.pop()
         except (ValueError, LookupError, TypeError, EOFError, OverflowError) as error:
             raise ExtractionFailed(f"the pickle inside is damaged ({error})"[:300]) from None
+
+    def _execute(self) -> None:
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(self.file)):
+            if number > MAX_OPCODES:
+                raise ExtractionFailed(f"the pickle has more than {MAX_OPCODES} instructions")
+            if opcode.name != "STOP":
+                self._step(opcode.name, argument)
 
     def _step(self, name: str, argument: Any) -> None:
         if name in _IGNORED:
