@@ -15,6 +15,7 @@ CatchmentError
 │   └── UnsafeFile         a model file that wants to execute code
 ├── BadArtifact            bytes that are no model artifact, or one that must not be taken in
 │   └── FormatMismatch     a model's files are not what its format asks for
+├── ExtractionFailed       a model's files could not be read, or are made to do harm
 ├── TransferError          bytes did not arrive as announced
 │   ├── DigestMismatch     SHA-256 differs from the announced digest
 │   └── OffsetMismatch     a chunk does not continue what is stored; carries the right offset
@@ -103,6 +104,10 @@ class BadArtifact(CatchmentError):
 
 class FormatMismatch(BadArtifact):
     """A model's files are not what its format asks for; the message says which, and what is there."""
+
+
+class ExtractionFailed(CatchmentError):
+    """A model's files are not of their format, damaged, made to do harm, or too costly to read."""
 
 
 class TransferError(CatchmentError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -31,8 +31,8 @@ def reading() -> Iterator[None]:
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[Group]:
-    """The root group of the HDF5 file at `path`.
+def open_hdf5(path: Path | BinaryIO) -> Iterator[Group]:
+    """The root group of the HDF5 file at `path`, or of the open one.
 
     Raises:
         BadTensors: the file is none, or h5py is not installed.

@@ -1,0 +1,1 @@
+"""Model formats: what a model file says of itself, read without the framework that wrote it."""
