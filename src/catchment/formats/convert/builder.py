@@ -70,7 +70,7 @@ def commands(backend: Backend, folder: Path, python: Path, with_uv: str | None) 
     hashed = ["--require-hashes"] if "--hash=" in backend.lock.read_text() else []
     if with_uv:
         install = [with_uv, "pip", "sync", *hashed, "--compile-bytecode", "--python", inside, lock]
-        return [[with_uv, "venv", "--no-project", "--python", str(python), str(folder)], install]
+        return [[with_uv, "venv", "--quiet", "--no-project", "--python", str(python), str(folder)], install]
     pip = [inside, "-I", "-m", "pip", "install", "--no-input", "--no-deps", "--disable-pip-version-check"]
     return [
         [str(python), "-I", "-m", "venv", str(folder)],

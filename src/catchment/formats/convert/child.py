@@ -36,9 +36,11 @@ def main(folder: Path) -> NoReturn:
     try:
         _do(job, told)
     except BaseException as error:  # noqa: BLE001 - the edge of the process; a model may raise anything
-        traceback.print_exc()
-        told["problem"] = vars(_problem(error))
-    staged = folder / f"{RESULT}.new"
+        problem = _problem(error)
+        if problem.reason in ("failed", "unsupported"):
+            traceback.print_exc()
+        told["problem"] = vars(problem)
+    staged = (folder / RESULT).with_suffix(".new")
     staged.write_text(json.dumps(told))
     staged.replace(folder / RESULT)
     for stream in (sys.stdout, sys.stderr):
@@ -83,8 +85,9 @@ def _draw(job: Job, model: Model, told: dict[str, Any]) -> None:
     from catchment.formats.convert import samples
     from catchment.formats.convert.sample_files import write
 
-    kinds = samples.kinds(randoms=job.randoms, missing=model.takes_missing)
-    for index, sample in enumerate(samples.draw_all(model.signature.inputs, kinds, job.seed)):
+    inputs = model.signature.inputs
+    kinds = samples.kinds(inputs, randoms=job.randoms, missing=model.takes_missing)
+    for index, sample in enumerate(samples.draw_all(inputs, kinds, job.seed)):
         write(job.folder, "in", index, sample)
     told["kinds"] = [vars(kind) for kind in kinds]
 
@@ -99,7 +102,7 @@ def _predict(job: Job, model: Model, told: dict[str, Any]) -> None:
             made = model.predict(read(job.folder, "in", index))
         except Exception as error:
             traceback.print_exc()
-            told["not_taken"][str(index)] = _said(error)[:300]
+            told["not_taken"][str(index)] = (_said(error).splitlines() or [""])[0][:300]
         else:
             write(job.folder, job.label, index, made)
 

@@ -118,7 +118,7 @@ def _compare_exactly(name: str, seen: Sequence[_Pair], tolerance: Tolerance) -> 
     wrong = sum(share * each.source.size for share, each in different) / max(1, total)
     share, worst = max(different, key=lambda found: found[0])
     allowed = 1 - LOSSY_ARGMAX if tolerance.lossy else 0.0
-    too_much = wrong / allowed if allowed else (float("inf") if wrong else 0.0)
+    too_much = _share(wrong, allowed)
     problem = f"{wrong:.2%} of the values are others" if too_much > 1 else ""
     return OutputError(name, float(share > 0), wrong, too_much, 1.0 - wrong, worst.kind.name, problem)
 
@@ -133,7 +133,7 @@ def _compare_floats(name: str, seen: Sequence[_Pair], tolerance: Tolerance) -> O
             continue
         errors = np.abs(pair.result[finite].astype(np.float64) - source) / pair.kind.scale
         allowed = tolerance.of(pair.source.dtype) * _measure(source, pair.kind, tolerance)
-        own = float(errors.max()) / allowed
+        own = _share(float(errors.max()), allowed)
         if own > share:
             share, worst = own, pair.kind.name
         max_abs = max(max_abs, float(errors.max()))
@@ -145,6 +145,13 @@ def _compare_floats(name: str, seen: Sequence[_Pair], tolerance: Tolerance) -> O
     elif tolerance.lossy and agreement is not None and agreement < LOSSY_ARGMAX:
         problem = f"the largest entry is another one in {1 - agreement:.0%} of the rows"
     return OutputError(name, max_abs, sums / max(1, count), share, agreement, worst, problem)
+
+
+def _share(error: float, allowed: float) -> float:
+    """The error as a share of what is allowed, which may be nothing."""
+    if allowed > 0:
+        return error / allowed
+    return float("inf") if error > 0 else 0.0
 
 
 def _measure(source: NDArray[Any], kind: Kind, tolerance: Tolerance) -> float:

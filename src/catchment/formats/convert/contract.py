@@ -5,12 +5,15 @@ a container the folder looks the same:
 
 ```text
 <folder>/
-  job.json      a Job
-  samples/      in-<i>.npz: inputs, named; <label>-<i>.npz: what the model made of them
-  target/       files that the conversion writes
-  work/         current folder, HOME and TMPDIR
-  result.json   a Told: signature, versions, seconds; or an error
+  job.json           a Job; the child may read it
+  output.log         what the child prints; it does not see it
+  samples/           in-<i>.npz: inputs, named; <label>-<i>.npz: what the model made of them
+  target/            files that the conversion writes
+  work/              current folder, HOME and TMPDIR
+  work/result.json   signature, versions, seconds; or a Problem
 ```
+
+The child writes in the three folders alone, so that it can put no link where the parent writes.
 
 What a library prints goes to stdout and stderr, which nobody takes for a result.
 """
@@ -25,7 +28,8 @@ from typing import Any, Literal, Protocol
 from catchment.formats.convert.samples import Arrays
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec, specs
 
-JOB, RESULT, SAMPLES, TARGET, WORK = "job.json", "result.json", "samples", "target", "work"
+JOB, SAMPLES, TARGET, WORK = "job.json", "samples", "target", "work"
+RESULT = f"{WORK}/result.json"
 
 Step = Literal["convert", "draw", "predict", "check"]
 Reason = Literal["unsupported", "refused", "field", "failed"]
@@ -52,7 +56,8 @@ class Job:
             "predict" what the model makes of the samples that lie there.
         label: the predictions' file names begin with it.
         given: inputs that are known from outside of the file.
-        field: where they come from, for messages: "signature.inputs" or "inputs".
+        outputs: names that the outputs are to have where the file has none.
+        given_by: where they come from, for messages: "signature.inputs" or "inputs".
         options: of the conversion.
         seed, randoms: of the drawn samples.
         cpu_s: processor seconds that the process may use.
@@ -66,7 +71,8 @@ class Job:
     steps: tuple[Step, ...]
     label: str = "source"
     given: tuple[TensorSpec, ...] = ()
-    field: str = "inputs"
+    outputs: tuple[str, ...] = ()
+    given_by: str = "inputs"
     options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     randoms: int = 3
@@ -88,6 +94,7 @@ class Job:
         values = json.loads((folder / JOB).read_bytes())
         values["folder"], values["source"] = Path(values["folder"]), Path(values["source"])
         values["steps"], values["given"] = tuple(values["steps"]), specs(values["given"], "given")
+        values["outputs"] = tuple(values["outputs"])
         return cls(**values)
 
     def one_file(self, *patterns: str) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 from catchment.errors import BadTensors, GateFailed
 from catchment.formats.convert import sample_files
 from catchment.formats.convert.comparing import OutputError, Tolerance, compare_output
-from catchment.formats.convert.samples import Arrays, Kind
+from catchment.formats.convert.samples import RANDOM, TENSORS, Arrays, Kind
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 
 SOURCE, RESULT = "source", "result"
@@ -148,7 +148,7 @@ def compare(
                 problems.append(f"the sample {kind.name}: {error}")
             else:
                 pairs.append((kind, both[0], both[1]))
-    if not any(kind.name.startswith("random") for kind, _, _ in pairs) and not problems:
+    if not any(kind.name.startswith((RANDOM, TENSORS)) for kind, _, _ in pairs) and not problems:
         problems.append("the source took no random sample, so that nothing could be compared")
     outputs, named = _outputs(pairs, tolerance)
     problems += named + [f"output {each.name}: {each.problem} (sample {each.worst})" for each in outputs if each.problem]

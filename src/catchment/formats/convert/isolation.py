@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +37,9 @@ class Isolation:
         Args:
             folder: writable; what is made there is removed again.
         """
-        places = tuple(view.machine())
+        # Not what this process imports from besides: a checkout, say.
+        prefixes = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
+        places = tuple(view.system(*dict.fromkeys(prefixes), str(Path(sys.executable).resolve().parent)))
         trial = try_out(folder / f"trial-{secrets.token_hex(4)}", places)
         return cls(replace(trial.sandbox, places=places), trial.missing)
 

@@ -18,7 +18,7 @@ import catchment
 from catchment.errors import ConversionFailed, InvalidField, JobStopped
 from catchment.formats.convert import child
 from catchment.formats.convert.backend import Backend
-from catchment.formats.convert.contract import RESULT, SAMPLES, TARGET, WORK, Job
+from catchment.formats.convert.contract import JOB, RESULT, SAMPLES, TARGET, WORK, Job
 from catchment.formats.convert.environments import Environment
 from catchment.formats.convert.isolation import Isolation
 from catchment.site import environment, view
@@ -34,6 +34,7 @@ MAX_LOG_BYTES = 1_000_000
 LOG_TAIL = 4000
 _LOOK_S = 0.1
 _CANCEL_GRACE_S = 1.0
+WRITABLE = (SAMPLES, TARGET, WORK)
 _LOG = "output.log"
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 """No GPU is looked for, and TensorFlow adds in one order only, so that equal runs give equal numbers."""
@@ -88,7 +89,7 @@ def job_folder(parent: Path | None) -> Iterator[Path]:
     folder = base / f"catchment-conversion-{secrets.token_hex(8)}"
     folder.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True)
     try:
-        for name in (SAMPLES, TARGET, WORK):
+        for name in WRITABLE:
             (folder / name).mkdir()
         yield folder
     finally:
@@ -135,11 +136,13 @@ class Runner:
             **thread_variables(bounds.threads),
             **_QUIET,
             "TMPDIR": str(work),
+            "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"),  # else below /tmp, which is not there
             TASK_VARIABLE: str(job.folder),  # by which what a lost keeper leaves is found
         }
         box = self.isolation.box(
             (
-                Place(str(job.folder), "write", str(job.folder)),
+                Place(str(job.folder / JOB), "read", str(job.folder / JOB)),
+                *(Place(str(job.folder / name), "write", str(job.folder / name)) for name in WRITABLE),
                 *view.read_only(job.source),
                 *view.read_only(Path(catchment.__file__).parent),
                 *_of_environment(where),

@@ -14,6 +14,9 @@ from catchment.formats.convert.tensor_spec import TensorSpec
 
 Arrays = dict[str, NDArray[Any]]
 
+TENSORS = "tensors"
+"""The sample of a file without a graph: it takes nothing and gives its tensors."""
+RANDOM = "random"
 LARGE = 100.0
 """The "large" sample is so many times a normal one; its rounding errors are as much larger."""
 MAX_ELEMENTS = 50_000_000
@@ -37,14 +40,17 @@ class Kind:
     scale: float = 1.0
 
 
-def kinds(*, randoms: int = 3, missing: bool = False) -> tuple[Kind, ...]:
+def kinds(inputs: Sequence[TensorSpec], *, randoms: int = 3, missing: bool = False) -> tuple[Kind, ...]:
     """The samples of one gate; batches of different lengths, so that a batch that is fixed is found.
 
     Args:
+        inputs: of the model.
         randoms: how many random ones.
         missing: also one with NaN in it, for models that take that as "not known".
     """
-    drawn = [Kind(f"random-{index}", batch=1 + index) for index in range(randoms)]
+    if not inputs:
+        return (Kind(TENSORS, 1),)
+    drawn = [Kind(f"{RANDOM}-{index}", batch=1 + index) for index in range(randoms)]
     fixed = [Kind("zeros", 2), Kind("ones", 2), Kind("large", 2, LARGE)]
     return (*drawn, *fixed, *([Kind("missing", 4)] if missing else []))
 

@@ -42,7 +42,7 @@ class OnnxModel:
             raise RefusedModelError(f"onnxruntime does not load {self.path.name}: {error}") from error
         own = _specs(self._session.get_inputs())
         self.signature = ModelSignature(
-            completed(own, job.given, job.field), _specs(self._session.get_outputs())
+            completed(own, job.given, job.given_by), _specs(self._session.get_outputs())
         )
 
     def _refuse_escapes(self) -> None:

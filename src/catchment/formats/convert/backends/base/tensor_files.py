@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from catchment.errors import BadTensors
-from catchment.formats.convert.contract import Job, RefusedModelError
+from catchment.formats.convert.contract import WORK, Job, RefusedModelError
 from catchment.formats.convert.samples import Arrays
 from catchment.formats.convert.tensor_spec import ModelSignature
 from catchment.models.tensors import TensorFile
@@ -43,7 +44,7 @@ class StateDict(Safetensors):
 
     def __init__(self, job: Job) -> None:
         source = job.one_file("*.pth", "*.pt", "*.bin")
-        self._path = job.folder / "work" / "read.safetensors"
+        self._path = job.folder / WORK / "read.safetensors"
         try:
             read_torch(source, self._path)
         except BadTensors as error:
@@ -56,9 +57,7 @@ class StateDict(Safetensors):
                 f"a state dict holds tensors and no graph, so that it cannot become {job.target_format}; save the "
                 "model with torch.export.save"
             )
-        target = job.target / RESULT_NAME
-        self._path.rename(target)
-        self._path = target
+        shutil.copyfile(self._path, job.target / RESULT_NAME)
 
 
 def _opened(path: Path) -> Arrays:

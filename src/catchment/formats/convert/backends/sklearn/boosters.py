@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from catchment.formats.convert.backends.sklearn import tables
-from catchment.formats.convert.contract import Job, RefusedModelError, UnsupportedModelError
+from catchment.formats.convert.contract import WORK, Job, RefusedModelError, UnsupportedModelError
 from catchment.formats.convert.samples import Arrays
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 
@@ -140,6 +140,6 @@ def _with_known_suffix(path: Any, job: Job) -> str:
     with path.open("rb") as file:
         start = file.read(2)
     suffix = ".json" if start[:1] == b"{" and start[1:2] in b'" \n\r\t' else ".ubj"
-    link = job.folder / "work" / f"model{suffix}"
+    link = job.folder / WORK / f"model{suffix}"
     link.symlink_to(path)
     return str(link)

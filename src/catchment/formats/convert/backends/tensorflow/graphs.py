@@ -57,7 +57,7 @@ class SavedModel(_Graph):
         own = [exporting.spec_of(taken[each], each) for each in sorted(taken)]
         given = self._function.structured_outputs
         self.signature = ModelSignature(
-            completed(own, job.given, job.field), tuple(exporting.spec_of(given[n], n) for n in sorted(given))
+            completed(own, job.given, job.given_by), tuple(exporting.spec_of(given[n], n) for n in sorted(given))
         )
 
     def _call(self, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class GraphDef(_Graph):
         own = [exporting.spec_of(tensor, name) for tensor, name in zip(tensors, inputs, strict=True)]
         self._function = wrapped.prune(tensors, results)
         self.signature = ModelSignature(
-            completed(own, job.given, job.field),
+            completed(own, job.given, job.given_by),
             tuple(exporting.spec_of(tensor, name) for tensor, name in zip(results, outputs, strict=True)),
         )
 

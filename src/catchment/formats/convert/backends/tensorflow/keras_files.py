@@ -36,9 +36,10 @@ class KerasModel:
         if not getattr(self._model, "inputs", None):
             raise RefusedModelError(f"{path.name}: the model was saved before it was built, so that it has no inputs")
         own = [exporting.spec_of(each, each.name.partition(":")[0]) for each in self._model.inputs]
-        names = list(self._model.output_names)
+        # A Sequential model has no names of outputs; its last layer's is what a functional one would have.
+        names = list(getattr(self._model, "output_names", [self._model.layers[-1].name]))
         self.signature = ModelSignature(
-            completed(own, job.given, job.field),
+            completed(own, job.given, job.given_by),
             tuple(exporting.spec_of(e, n) for e, n in zip(self._model.outputs, names, strict=True)),
         )
 

@@ -35,7 +35,7 @@ class _TorchModel:
         tensors = [torch.from_numpy(np.array(sample[each.name])) for each in self.signature.inputs]
         with torch.inference_mode():
             made = _flat(self._call(*tensors))
-        names = [each.name for each in self.signature.outputs] or _names(len(made))
+        names = [each.name for each in self.signature.outputs]
         return {name: tensor.numpy() for name, tensor in zip(names, made, strict=True)}
 
     def check(self) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class TorchScript(_TorchModel):
         path = job.one_file("*.pt", "*.torchscript")
         if not job.given:
             raise InvalidField(
-                job.field,
+                job.given_by,
                 "a TorchScript file holds neither shapes nor dtypes of its inputs; give each input's name, dType and "
                 "size, or save the model with torch.export.save, whose file has them",
             )
@@ -58,8 +58,16 @@ class TorchScript(_TorchModel):
             self._call = torch.jit.load(str(path), map_location="cpu").eval()
         except RuntimeError as error:
             raise RefusedModelError(f"{path.name} is no TorchScript archive: {error}"[:1000]) from error
-        self.signature = ModelSignature(self._in_order(job))
-        self._outputs = 0
+        inputs = self._in_order(job)
+        example = tuple(_example(each) for each in inputs)
+        with torch.inference_mode():
+            made = _flat(self._call(*example))
+        names = job.outputs if len(job.outputs) == len(made) else _names(len(made))
+        # An open first length is shared by inputs and outputs; what else may be open, a call does not tell.
+        batch = 2 if _batch_is_free(inputs) else -1
+        self.signature = ModelSignature(
+            inputs, tuple(_made(tensor, name, batch) for tensor, name in zip(made, names, strict=True))
+        )
 
     def _in_order(self, job: Job) -> tuple[TensorSpec, ...]:
         """The given inputs, in the order of the arguments of `forward`."""
@@ -68,15 +76,14 @@ class TorchScript(_TorchModel):
         if set(given) == set(arguments):
             return tuple(given[name] for name in arguments)
         if len(given) != len(arguments):
-            raise InvalidField(job.field, f"names {len(given)} inputs, forward takes {', '.join(arguments)}")
+            raise InvalidField(job.given_by, f"names {len(given)} inputs, forward takes {', '.join(arguments)}")
         return job.given
 
     def convert(self, job: Job) -> None:
         """The older exporter, which is the only one for TorchScript."""
         example = tuple(_example(each) for each in self.signature.inputs)
         names = [each.name for each in self.signature.inputs]
-        with torch.inference_mode():
-            outputs = _names(len(_flat(self._call(*example))))
+        outputs = [each.name for each in self.signature.outputs]
         free = {name: {0: onnx_repair.BATCH} for name in outputs} if _batch_is_free(self.signature.inputs) else {}
         free |= {each.name: _open_dimensions(each) for each in self.signature.inputs}
         target = job.target / RESULT_NAME
@@ -109,7 +116,7 @@ class ExportedProgram(_TorchModel):
         signed = self._program.graph_signature
         own = tuple(_spec(places[name]) for name in signed.user_inputs)
         self.signature = ModelSignature(
-            completed(own, job.given, job.field), tuple(_spec(places[name]) for name in signed.user_outputs)
+            completed(own, job.given, job.given_by), tuple(_spec(places[name]) for name in signed.user_outputs)
         )
 
     def convert(self, job: Job) -> None:
@@ -208,6 +215,12 @@ def _example(spec: TensorSpec) -> torch.Tensor:
 
 def _batch_is_free(inputs: Sequence[TensorSpec]) -> bool:
     return all(each.shape and each.shape[0] is None for each in inputs)
+
+
+def _made(tensor: torch.Tensor, name: str, batch: int) -> TensorSpec:
+    """An output as one call gave it; lengths other than the batch may depend on what was given."""
+    first = [None if length == batch else length for length in tensor.shape[:1]]
+    return TensorSpec(name, str(tensor.dtype).removeprefix("torch."), (*first, *tensor.shape[1:]))
 
 
 def _open_dimensions(spec: TensorSpec) -> dict[int, str]:
