@@ -94,6 +94,8 @@ class Converter:
             JobStopped: `cancel` was set.
         """
         route = routes.find_route(request.source_format, request.target_format)
+        if target.exists():
+            raise ConversionFailed(f"the target {target.name} is there already")
         request = replace(request, options=routes.checked_options(route, request.options))
         if routes.executes_code(route, request.options):
             self.runner.isolation.require(f"a {route.source} model with allow_pickle")

@@ -91,3 +91,8 @@ def sklearn_models(make_models: Callable[[str], Made]) -> Made:
 @pytest.fixture(scope="session")
 def tensorflow_models(make_models: Callable[[str], Made]) -> Made:
     return make_models("tensorflow")
+
+
+@pytest.fixture(scope="session")
+def torch_models(make_models: Callable[[str], Made]) -> Made:
+    return make_models("torch")

@@ -149,4 +149,5 @@ def _raised(model: Any, wanted: Any) -> Any:
 def _quantise(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(source, target, weight_type=QuantType.QInt8)
+    # By path it would write beside the source, which is read-only.
+    quantize_dynamic(onnx.load(source), target, weight_type=QuantType.QInt8)
