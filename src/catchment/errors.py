@@ -24,6 +24,9 @@ CatchmentError
 ├── RoundFailed            a round ended below its threshold
 ├── BudgetSpent            another round would cost more privacy than the job may
 ├── ExtenderFailed         a function of the job's extenders failed, hung or returned nothing usable
+├── ConversionFailed       a model could not be converted: the converter broke, or was ended at a limit
+│   ├── GateFailed         the converted model is not what its source was; carries the numbers
+│   └── BackendUnavailable a converter's environment cannot be had on this machine
 ├── JobStopped             somebody asked the job to stop
 ├── LeaseLost              another process owns the run now
 ├── SiteError              a site cannot do the work it was given
@@ -38,6 +41,8 @@ CatchmentError
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class CatchmentError(Exception):
@@ -157,6 +162,44 @@ class ExtenderFailed(CatchmentError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+
+
+class ConversionFailed(CatchmentError):
+    """A model could not be converted: no backend knows it, the converter broke, or it was ended at a limit.
+
+    Attributes:
+        log: the end of what the converter printed, "" when nothing ran.
+    """
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.log = log
+
+
+class GateFailed(ConversionFailed):
+    """The converted model is broken, or not equivalent to its source.
+
+    Attributes:
+        report: the equivalence report as JSON, with the numbers.
+    """
+
+    def __init__(self, message: str, report: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+class BackendUnavailable(ConversionFailed):
+    """A converter's environment cannot be had on this machine.
+
+    Attributes:
+        backend: its name.
+        reason: what lacks.
+    """
+
+    def __init__(self, backend: str, reason: str) -> None:
+        super().__init__(f"backend {backend} is unavailable: {reason}")
+        self.backend = backend
+        self.reason = reason
 
 
 class JobStopped(CatchmentError):

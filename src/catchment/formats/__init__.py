@@ -1,1 +1,1 @@
-"""Model formats: what a model file says of itself, read without the framework that wrote it."""
+"""Model formats: what stands in a model's files, and how they become files of another format."""

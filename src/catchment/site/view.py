@@ -53,9 +53,13 @@ def read_only(path: str | Path) -> list[Place]:
 
 def machine(further: Iterable[Path] = ()) -> list[Place]:
     """Places that every isolated script has: programs, Python, devices, and what the site adds."""
+    return system(*_python(), *map(str, further))
+
+
+def system(*further: str) -> list[Place]:
+    """Programs, their settings, devices and the further paths; of Python nothing but what these hold."""
     places = list(_programs())
-    shown = [*(f"/etc/{name}" for name in _SETTINGS), *_HARDWARE, *_python(), *_libraries()]
-    for path in (*shown, *map(str, further)):
+    for path in (*(f"/etc/{name}" for name in _SETTINGS), *_HARDWARE, *_libraries(), *further):
         places += read_only(path)
     return _without_covered([*places, *_devices()])
 

@@ -1,0 +1,1 @@
+"""The converters' environments: one folder each, with its lock and its entry."""

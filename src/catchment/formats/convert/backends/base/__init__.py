@@ -1,0 +1,1 @@
+"""The base backend runs in Catchment's own environment."""

@@ -1,0 +1,1 @@
+"""The mmdnn backend runs in an environment of its own."""

@@ -1,0 +1,1 @@
+"""The mxnet backend runs in an environment of its own."""

@@ -1,0 +1,1 @@
+"""The opencv backend runs in an environment of its own."""

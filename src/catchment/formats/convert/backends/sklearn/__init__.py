@@ -1,0 +1,1 @@
+"""The sklearn backend runs in an environment of its own."""

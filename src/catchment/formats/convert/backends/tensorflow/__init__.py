@@ -1,0 +1,1 @@
+"""The tensorflow backend runs in an environment of its own."""

@@ -1,0 +1,1 @@
+"""The torch backend runs in an environment of its own."""

@@ -1,0 +1,106 @@
+"""Inputs that a model is tried with: random ones from a seed, and those that find faults (NumPy only)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from catchment.errors import InvalidField
+from catchment.formats.convert.tensor_spec import TensorSpec
+
+Arrays = dict[str, NDArray[Any]]
+
+TENSORS = "tensors"
+"""The sample of a file without a graph: it takes nothing and gives its tensors."""
+RANDOM = "random"
+LARGE = 100.0
+"""The "large" sample is so many times a normal one; its rounding errors are as much larger."""
+MAX_ELEMENTS = 50_000_000
+_OPEN_LENGTH = 8
+_WHOLE_NUMBERS = 4
+"""Random integers are below this: they may be indices, and small ones exist in every table."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one sample is made.
+
+    Attributes:
+        name: "random-0", "zeros", "ones", "large", "missing".
+        batch: length of the first dimension where it is open.
+        scale: of the values, and of the rounding errors that are allowed for it.
+    """
+
+    name: str
+    batch: int
+    scale: float = 1.0
+
+
+def kinds(inputs: Sequence[TensorSpec], *, randoms: int = 3, missing: bool = False) -> tuple[Kind, ...]:
+    """The samples of one gate; batches of different lengths, so that a batch that is fixed is found.
+
+    Args:
+        inputs: of the model.
+        randoms: how many random ones.
+        missing: also one with NaN in it, for models that take that as "not known".
+    """
+    if not inputs:
+        return (Kind(TENSORS, 1),)
+    drawn = [Kind(f"{RANDOM}-{index}", batch=1 + index) for index in range(randoms)]
+    fixed = [Kind("zeros", 2), Kind("ones", 2), Kind("large", 2, LARGE)]
+    return (*drawn, *fixed, *([Kind("missing", 4)] if missing else []))
+
+
+def draw(inputs: Sequence[TensorSpec], kind: Kind, generator: np.random.Generator) -> Arrays:
+    """One value for each input.
+
+    Raises:
+        InvalidField: an input has no shape, is of text, or would be too large.
+    """
+    return {each.name: _drawn(each, kind, generator) for each in inputs}
+
+
+def draw_all(inputs: Sequence[TensorSpec], wanted: Iterable[Kind], seed: int) -> list[Arrays]:
+    """One sample of each kind; the same seed gives the same ones."""
+    return [draw(inputs, kind, np.random.default_rng([seed, index])) for index, kind in enumerate(wanted)]
+
+
+def _drawn(spec: TensorSpec, kind: Kind, generator: np.random.Generator) -> NDArray[Any]:
+    shape = _lengths(spec, kind)
+    if spec.dtype == "bool":
+        return generator.random(shape) < _share_of_true(kind)
+    dtype = np.dtype(spec.dtype)
+    if kind.name in ("zeros", "ones"):
+        return np.full(shape, int(kind.name == "ones"), dtype)
+    if dtype.kind in "iu":
+        return generator.integers(0, _WHOLE_NUMBERS, shape).astype(dtype)
+    values = kind.scale * generator.standard_normal(shape)
+    if kind.name == "missing":
+        values = np.where(generator.random(shape) < 0.3, np.nan, values)
+    return values.astype(dtype)
+
+
+def _share_of_true(kind: Kind) -> float:
+    return {"zeros": 0.0, "ones": 1.1}.get(kind.name, 0.5)
+
+
+def _lengths(spec: TensorSpec, kind: Kind) -> tuple[int, ...]:
+    field = f"inputs.{spec.name}"
+    if spec.dtype == "string":
+        raise InvalidField(field, "is of text; no text can be drawn to compare source and result with")
+    if spec.shape is None:
+        raise InvalidField(field, "has no shape in the file; give its `size`")
+    shape = tuple(
+        (kind.batch if index == 0 else _OPEN_LENGTH) if length is None else length
+        for index, length in enumerate(spec.shape)
+    )
+    elements = 1
+    for length in shape:
+        elements *= length
+    if elements > MAX_ELEMENTS:
+        raise InvalidField(field, f"would have {elements} elements, at most {MAX_ELEMENTS} are tried")
+    return shape

@@ -1,0 +1,98 @@
+"""A converter whose environments are built once for all test runs, and sample models made in them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from catchment.formats.convert.backend import BACKENDS
+from catchment.formats.convert.conversion import Converter
+from catchment.formats.convert.environments import Environments
+from catchment.formats.convert.isolation import Isolation
+from catchment.formats.convert.running import Bounds, Runner
+
+MAKERS = Path(__file__).parent / "makers"
+MAKE_S = 240
+"""Making the models takes 10 s; the machine may be busy."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Sample models, by the names of their folders, and the file that the hostile ones would write."""
+
+    folder: Path
+    canary: Path
+
+    def __getitem__(self, name: str) -> Path:
+        return self.folder / name
+
+
+@pytest.fixture(scope="session")
+def environments() -> Environments:
+    """Outside of the checkout, and kept: a build takes a minute, a test run should not."""
+    given = os.environ.get("CATCHMENT_TEST_ENVIRONMENTS")
+    cache = Path(given) if given else Path("~/.cache/catchment-test-environments").expanduser()
+    return Environments(cache, build_s=900)
+
+
+@pytest.fixture(scope="session")
+def isolation(tmp_path_factory: pytest.TempPathFactory) -> Isolation:
+    return Isolation.tried_out(tmp_path_factory.mktemp("trial"))
+
+
+@pytest.fixture(scope="session")
+def make_converter(environments: Environments, isolation: Isolation) -> Callable[..., Converter]:
+    """Makes converters with other bounds."""
+
+    def make(**bounds: float) -> Converter:
+        return Converter(environments, Runner(Bounds(**bounds), isolation))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def converter(make_converter: Callable[..., Converter]) -> Converter:
+    return make_converter(timeout_s=200)
+
+
+@pytest.fixture(scope="session")
+def make_models(
+    environments: Environments, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Made]:
+    """Runs a backend's maker in the backend's own environment."""
+
+    def make(backend: str) -> Made:
+        folder = tmp_path_factory.mktemp(f"{backend}-models")
+        # Where a child could write, were it not confined: the parent of nothing that it is shown.
+        canary = tmp_path_factory.mktemp("canary") / "canary"
+        python = environments.get(BACKENDS[backend]).python
+        subprocess.run(
+            [python, "-I", MAKERS / f"{backend}_models.py", folder, canary],
+            check=True,
+            timeout=MAKE_S,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+            capture_output=True,
+        )
+        return Made(folder, canary)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sklearn_models(make_models: Callable[[str], Made]) -> Made:
+    return make_models("sklearn")
+
+
+@pytest.fixture(scope="session")
+def tensorflow_models(make_models: Callable[[str], Made]) -> Made:
+    return make_models("tensorflow")
+
+
+@pytest.fixture(scope="session")
+def torch_models(make_models: Callable[[str], Made]) -> Made:
+    return make_models("torch")

@@ -1,0 +1,68 @@
+"""Writes the sample models of the sklearn backend; run by its environment's Python with the folder as argument."""
+
+import sys
+from pathlib import Path
+
+import joblib
+import lightgbm
+import numpy as np
+import skops.io
+import xgboost
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+FOLDER = Path(sys.argv[1])
+GENERATOR = np.random.default_rng(0)
+FEATURES = GENERATOR.normal(size=(200, 6)).astype(np.float32)
+CLASSES = (FEATURES[:, 0] > 0).astype(int) + (FEATURES[:, 1] > 0.5)
+GAPS = np.where(GENERATOR.random(FEATURES.shape) < 0.1, np.nan, FEATURES)
+
+
+def named(name: str) -> Path:
+    """A new folder of that name."""
+    folder = FOLDER / name
+    folder.mkdir(parents=True)
+    return folder
+
+
+forest = make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)).fit(FEATURES, CLASSES)
+skops.io.dump(forest, named("forest") / "model.skops")
+texts = make_pipeline(StandardScaler(), LogisticRegression()).fit(FEATURES, np.array(["a", "b", "c"])[CLASSES])
+skops.io.dump(texts, named("text_labels") / "model.skops")
+skops.io.dump(
+    GradientBoostingRegressor(n_estimators=10, random_state=0).fit(FEATURES, FEATURES[:, 0]),
+    named("regressor") / "model.skops",
+)
+skops.io.dump(StandardScaler().fit(FEATURES), named("scaler") / "model.skops")
+joblib.dump(LogisticRegression().fit(FEATURES, CLASSES), named("joblib") / "model.joblib")
+
+
+class Hostile:
+    """Unpickled, it writes the file that the second argument names."""
+
+    def __reduce__(self):  # noqa: ANN204
+        return exec, (f"open({sys.argv[2]!r}, 'w').write('it was here')",)
+
+
+joblib.dump(Hostile(), named("hostile_joblib") / "model.joblib")
+
+for name, objective, target, more in (
+    ("xgboost_binary", "binary:logistic", CLASSES > 0, {}),
+    ("xgboost_classes", "multi:softprob", CLASSES, {"num_class": 3}),
+    ("xgboost_values", "reg:squarederror", FEATURES[:, 0], {}),
+):
+    trees = xgboost.train({"objective": objective, "max_depth": 3, **more}, xgboost.DMatrix(GAPS, target), 5)
+    trees.save_model(named(name) / "model.ubj")
+(named("xgboost_registry") / "model.xgboost").write_bytes((FOLDER / "xgboost_binary/model.ubj").read_bytes())
+
+for name, objective, target, more in (
+    ("lightgbm_binary", "binary", CLASSES > 0, {}),
+    ("lightgbm_classes", "multiclass", CLASSES, {"num_class": 3}),
+    ("lightgbm_values", "regression", FEATURES[:, 0], {}),
+):
+    trees = lightgbm.train(
+        {"objective": objective, "verbosity": -1, **more}, lightgbm.Dataset(GAPS, target.copy()), 5
+    )
+    trees.save_model(named(name) / "model.txt")

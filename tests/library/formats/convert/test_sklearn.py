@@ -1,0 +1,97 @@
+"""scikit-learn, XGBoost and LightGBM become ONNX, and score as they did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catchment.errors import ConversionFailed, InvalidField
+from catchment.formats.convert.conversion import Converter, Request
+from catchment.formats.convert.tensor_spec import TensorSpec
+from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
+from tests.library.formats.convert.conftest import Made
+
+pytestmark = pytest.mark.xdist_group("conversion-sklearn")
+CLASSIFIED = ("label", "probabilities")
+ROW = np.zeros((1, 6), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "source_format", "outputs"),
+    [
+        ("forest", "SKLearn", CLASSIFIED),
+        ("text_labels", "SKLearn", CLASSIFIED),
+        ("regressor", "SKLearn", ("variable",)),
+        ("scaler", "SKLearn", ("variable",)),
+        ("xgboost_classes", "XGBoost", CLASSIFIED),
+        ("xgboost_registry", "XGBoost", CLASSIFIED),
+        ("xgboost_values", "XGBoost", ("variable",)),
+        ("lightgbm_binary", "LightGBM", CLASSIFIED),
+        ("lightgbm_classes", "LightGBM", CLASSIFIED),
+        ("lightgbm_values", "LightGBM", ("variable",)),
+    ],
+)
+def test_a_model_of_tables_scores_the_same_in_onnxruntime(
+    converter: Converter,
+    sklearn_models: Made,
+    tmp_path: Path,
+    name: str,
+    source_format: str,
+    outputs: tuple[str, ...],
+) -> None:
+    conversion = converter.convert(Request(sklearn_models[name], source_format, "ONNX"), tmp_path / "out")
+    assert conversion.backend == "sklearn"
+    assert_equal_to_source(conversion, *outputs)
+    made = run_onnx(tmp_path / "out", input=ROW)
+    assert set(made) == set(outputs)
+    assert all(len(each) == 1 for each in made.values())
+    assert ("missing" in conversion.report.samples) == (source_format != "SKLearn")
+
+
+def test_a_text_label_stays_text(converter: Converter, sklearn_models: Made, tmp_path: Path) -> None:
+    converter.convert(Request(sklearn_models["text_labels"], "SKLearn", "ONNX"), tmp_path / "out")
+    assert run_onnx(tmp_path / "out", input=ROW)["label"][0] in ("a", "b", "c")
+
+
+def test_a_given_input_names_the_result_and_must_have_the_models_features(
+    converter: Converter, sklearn_models: Made, tmp_path: Path
+) -> None:
+    given = (TensorSpec("features", "float32", (None, 6)),)
+    request = Request(sklearn_models["scaler"], "SKLearn", "ONNX", inputs=given)
+    converter.convert(request, tmp_path / "out")
+    assert set(run_onnx(tmp_path / "out", features=ROW)) == {"variable"}
+    wrong = (TensorSpec("features", "float32", (None, 7)),)
+    with pytest.raises(InvalidField, match=r"inputs: says features float32\[\?, 7\]; this model takes .*6"):
+        converter.convert(Request(sklearn_models["scaler"], "SKLearn", "ONNX", inputs=wrong), tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_joblib_is_opened_only_where_that_is_said(
+    converter: Converter, sklearn_models: Made, tmp_path: Path
+) -> None:
+    with pytest.raises(ConversionFailed, match=r"model\.joblib is a pickle.*allow_pickle: true"):
+        converter.convert(Request(sklearn_models["joblib"], "SKLearn", "ONNX"), tmp_path / "no")
+    allowed = Request(sklearn_models["joblib"], "SKLearn", "ONNX", options={"allow_pickle": True})
+    assert_equal_to_source(converter.convert(allowed, tmp_path / "out"), *CLASSIFIED)
+
+
+def test_a_hostile_pickle_touches_nothing_outside_of_the_child(
+    converter: Converter, sklearn_models: Made, tmp_path: Path
+) -> None:
+    source = sklearn_models["hostile_joblib"]
+    before = (source / "model.joblib").read_bytes()
+    request = Request(source, "SKLearn", "ONNX", options={"allow_pickle": True})
+    with pytest.raises(ConversionFailed, match="Read-only file system|No such file"):
+        converter.convert(request, tmp_path / "out")
+    assert not sklearn_models.canary.exists()
+    assert (source / "model.joblib").read_bytes() == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_another_kind_is_refused_with_a_sentence(converter: Converter, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "model.ubj").write_bytes(b"no model at all")
+    with pytest.raises(ConversionFailed, match=r"model\.ubj is no XGBoost model"):
+        converter.convert(Request(tmp_path / "source", "XGBoost", "ONNX"), tmp_path / "out")
