@@ -15,7 +15,7 @@ from api.access import LoopbackOnly, Tokens
 from api.caretaking import Caretaker
 from api.deps import Context
 from api.readiness import Readiness
-from api.routes import exchange, jobs, logs, models, namespaces, registry, system
+from api.routes import exchange, jobs, logs, model_jobs, models, namespaces, registry, system
 from api.supervision import Supervisor
 from catchment import __version__
 from catchment.jobs.launcher import Launcher
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
     errors.install(app)
-    for part in (jobs, logs, models, registry, namespaces, system, exchange):
+    for part in (jobs, logs, models, registry, model_jobs, namespaces, system, exchange):
         app.include_router(part.router)
     openapi.install(app)
     return app

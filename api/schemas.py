@@ -10,6 +10,8 @@ from catchment.catalog.spec import Change, NewModel
 from catchment.catalog.states import ModelState
 from catchment.jobs import spec
 from catchment.jobs.states import JobState, RoundState, WorkState
+from catchment.model_jobs import spec as model_job_spec
+from catchment.model_jobs.states import Phase
 from catchment.wire.messages import (
     Isolation,
     Leave,
@@ -222,6 +224,65 @@ class Comparison(Shape):
     items: list[ComparisonItem]
 
 
+class ObjectMeta(BaseModel):
+    """The parts of a Kubernetes object's metadata that are looked at."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = ""
+    namespace: str = ""
+    labels: dict[str, str] = {}
+
+
+class ModelJobStatus(BaseModel):
+    """How a ModelJob is; further fields say what its steps have found."""
+
+    model_config = ConfigDict(extra="allow")
+
+    phase: Phase
+    message: str
+
+
+class ModelJob(Shape):
+    """The document's ModelJob."""
+
+    apiVersion: Literal["kleveross.io/v1alpha1"] = "kleveross.io/v1alpha1"  # noqa: N815
+    kind: Literal["ModelJob"] = "ModelJob"
+    metadata: ObjectMeta
+    spec: model_job_spec.Spec
+    status: Annotated[ModelJobStatus | None, Field(json_schema_extra={"readOnly": True})] = None
+
+
+class ModelJobList(Shape):
+    """A page of ModelJobs."""
+
+    metadata: ListMeta
+    items: list[ModelJob]
+
+
+class EventList(Shape):
+    """A page of core/v1 Events."""
+
+    metadata: ListMeta
+    items: list[dict[str, Any]]
+
+
+class PodList(BaseModel):
+    """A core/v1 PodList."""
+
+    model_config = ConfigDict(extra="allow")
+
+    items: list[dict[str, Any]]
+
+
+class LogDetails(Shape):
+    """A part of a log, in the shape of the Kubernetes dashboard."""
+
+    info: dict[str, Any]
+    selection: dict[str, Any]
+    logs: list[dict[str, str]]
+
+
 class VersionInfo(Shape):
     """The document's VersionInfo."""
 
@@ -250,6 +311,13 @@ class ModelDetail(Shape):
     format: Annotated[str | None, Field(description="Such as ONNX or SavedModel, where it is known.")]
     digest: Annotated[str | None, Field(description="Of its one file, or of the list of its files.")]
     size_bytes: int
+    signature: Annotated[
+        dict[str, Any] | None,
+        Field(description="inputs, outputs and layers, where an extraction found them."),
+    ]
+    equivalence: Annotated[
+        dict[str, Any] | None, Field(description="The report of the gate, of a version that was converted.")
+    ]
 
 
 class ModelList(Shape):

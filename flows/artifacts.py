@@ -32,7 +32,8 @@ T = TypeVar("T")
 PROGRESS_S = 2.0
 
 
-async def _shown(artifact: Awaitable[T]) -> T | None:
+async def shown(artifact: Awaitable[T]) -> T | None:
+    """What the server says of an artifact; None, with a warning, when it does not take it."""
     try:
         return await artifact
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
@@ -55,7 +56,7 @@ class Progress:
     @classmethod
     async def begin(cls, claim: Claim, remaining: range) -> Progress:
         """A bar that shows what is done already."""
-        artifact = await _shown(
+        artifact = await shown(
             acreate_progress_artifact(
                 progress=_percent(remaining.start - 1, remaining.stop - 1),
                 key=_key("job", claim.namespace, claim.job_id),
@@ -70,7 +71,7 @@ class Progress:
         if self.id is None or (done < total and now - self.moved_at < PROGRESS_S):
             return
         self.moved_at = now
-        await _shown(aupdate_progress_artifact(artifact_id=self.id, progress=_percent(done, total)))
+        await shown(aupdate_progress_artifact(artifact_id=self.id, progress=_percent(done, total)))
 
 
 def _percent(done: int, total: int) -> float:
@@ -83,7 +84,7 @@ async def report_round(claim: Claim, number: int) -> None:
     metrics = report["metrics"] or {}
     shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "sample_num")
     get_run_logger().info("%s", log_line(report, shown))
-    await _shown(
+    await shown(
         acreate_table_artifact(
             table=[_table_row(outcome) for outcome in _worth_showing(report["sites"])],
             key=_key("round", claim.namespace, claim.job_id, number),
@@ -160,7 +161,7 @@ async def close(claim: Claim, summary: dict[str, Any]) -> None:
         lines.append(f"| {number} | {_number(accuracy)} | {_number(loss)} |")
     if "privacy" in summary:
         lines += _privacy_lines(summary["privacy"])
-    await _shown(
+    await shown(
         acreate_markdown_artifact(
             markdown="\n".join(lines),
             key=_key("result", claim.namespace, claim.job_id),

@@ -32,8 +32,10 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Crashed, Pending
 
 import flows.federate
+import flows.model_job
 import tasks.store
 from catchment.jobs import by_flow_run
+from catchment.model_jobs.manager import request_stop_of_run
 from catchment.settings import Settings
 from catchment.stopping import on_stop_signals
 from catchment.store import Store, open_store
@@ -49,7 +51,15 @@ STOP_GRACE_S = 8.0
 """A cancelled run that has not ended by itself after so long is told by signal, and then killed."""
 KILL_GRACE_S = 5.0
 RUNS_TOPIC = "runs"
-PRELOADED = (prefect.engine, prefect.flow_engine, flows.federate, tasks.store, alembic.command, psycopg)
+PRELOADED = (
+    prefect.engine,
+    prefect.flow_engine,
+    flows.federate,
+    flows.model_job,
+    tasks.store,
+    alembic.command,
+    psycopg,
+)
 """What a flow run needs is imported here, before the fork."""
 
 
@@ -167,6 +177,7 @@ class Runner:
         if child.cancelling_since is None:
             child.cancelling_since = now
             by_flow_run.request_stop(self.store, run_id)
+            request_stop_of_run(self.store, run_id)
         elif child.pid and now - child.cancelling_since > STOP_GRACE_S + KILL_GRACE_S:
             os.killpg(child.pid, signal.SIGKILL)
         elif child.pid and not child.terminated and now - child.cancelling_since > STOP_GRACE_S:

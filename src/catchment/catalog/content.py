@@ -16,8 +16,9 @@ from catchment.catalog import audit, rows
 from catchment.catalog.audit import Actor
 from catchment.catalog.rows import VersionFile
 from catchment.catalog.states import ModelState
-from catchment.errors import InvalidField, NotFound, Refused, WrongState
+from catchment.errors import FormatMismatch, InvalidField, NotFound, Refused, WrongState
 from catchment.jobs import purge
+from catchment.models import formats
 from catchment.store import Store
 from catchment.store.database import Transaction
 
@@ -105,12 +106,26 @@ def _made_ready(
         return False
     if row.state in (ModelState.READY, ModelState.DELETING):
         raise WrongState(f"{named} is {row.state}; its bytes cannot be changed")
+    if not row.format and "format" not in values:
+        values["format"] = _format_of(files)
     if owner is not None and row.lease_owner != owner:
         raise WrongState(f"{named} is looked after by another process now")
     rows.set_files(tx, row.id, files)
     rows.change(tx, row.id, **rows.ready_values(files) | values)
     audit.write(tx, row, "ready", actor, digest=rows.tree_digest(files))
     return True
+
+
+def _format_of(files: list[VersionFile]) -> str:
+    """The format that the files are by their names; none where that says little.
+
+    A `.pt` may hold a program or nothing but tensors.
+    """
+    try:
+        found = formats.infer([file.path for file in files]).name
+    except FormatMismatch:
+        return ""
+    return "" if found in ("Others", "TorchScript") else found
 
 
 def fail(store: Store, model_id: str, words: str, *, owner: str | None = None) -> None:

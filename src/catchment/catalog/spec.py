@@ -24,7 +24,17 @@ Description = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
 FileName = Annotated[str, Field(pattern=f"^{FILE_NAME.pattern}$")]
 State = Literal["unready", "ready", "error", "deleting"]
 SERVER_FIELDS = frozenset(
-    {"id", "version_info", "storage_info", "error_msg", "format", "digest", "size_bytes", "create_time"}
+    {
+        "id",
+        "version_info",
+        "storage_info",
+        "error_msg",
+        "format",
+        "digest",
+        "size_bytes",
+        "signature",
+        "equivalence",
+    }
 )
 """What only the server says. Taken in a body and left aside, so that what GET returned can be sent back."""
 

@@ -10,12 +10,13 @@ from sqlalchemy import Row, select
 from catchment.errors import WrongState
 from catchment.jobs import rows as job_rows
 from catchment.jobs.states import BUSY, JobState
+from catchment.model_jobs.states import Phase
 from catchment.store.database import Transaction
-from catchment.store.schema import jobs
+from catchment.store.schema import jobs, model_jobs
 
 
-def refuse_used(tx: Transaction, versions: Collection[Row[Any]]) -> None:
-    """Refuse to go on when one of the versions is in use.
+def refuse_used(tx: Transaction, versions: Collection[Row[Any]], *, but: str = "") -> None:
+    """Refuse to go on when one of the versions is in use, other than by the ModelJob with the uid `but`.
 
     Raises:
         WrongState: names the version and who uses it.
@@ -32,6 +33,23 @@ def refuse_used(tx: Transaction, versions: Collection[Row[Any]]) -> None:
                     f"version {used.version!r} of model {used.name!r} is used by job {job.id!r}, "
                     f"which is {job.state}; delete it once the job is over"
                 )
+    _refuse_worked_on(tx, {row.id: row for row in versions}, but)
+
+
+def _refuse_worked_on(tx: Transaction, versions: dict[str, Row[Any]], but: str) -> None:
+    """Refuse while a ModelJob reads one of them."""
+    table = model_jobs.c
+    mine = (
+        (table.uid != but)
+        & table.source_id.in_(list(versions))
+        & table.phase.in_((Phase.PENDING, Phase.RUNNING))
+    )
+    found = tx.execute(select(table.namespace, table.name, table.source_id).where(mine)).first()
+    if found is not None:
+        used = versions[found.source_id]
+        raise WrongState(
+            f"version {used.version!r} of model {used.name!r} is read by ModelJob {found.name!r} just now"
+        )
 
 
 def _busy(tx: Transaction, namespace: str) -> list[Row[Any]]:

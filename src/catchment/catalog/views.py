@@ -34,6 +34,8 @@ def detail(row: Row[Any]) -> dict[str, Any]:
         "format": row.format or None,
         "digest": row.digest,
         "size_bytes": row.size_bytes,
+        "signature": (row.config or {}).get("signature"),
+        "equivalence": row.lineage.get("equivalence"),
     }
 
 

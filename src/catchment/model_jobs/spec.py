@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from catchment.catalog.spec import CHECKPOINT
 from catchment.errors import BadArtifact, FormatMismatch, InvalidField
 from catchment.findings import invalid_field
 from catchment.models import documents, formats
@@ -178,7 +179,11 @@ def _target(spec: Spec, source: Reference) -> Reference:
         if spec.conversion is not None:
             raise InvalidField("spec.desiredTag", "is required for a conversion: where the result goes")
         return source
-    return tagged(spec.desired_tag, "spec.desiredTag")
+    target = tagged(spec.desired_tag, "spec.desiredTag")
+    same = (target.repository, target.tag) == (source.repository, source.tag)
+    if CHECKPOINT.fullmatch(target.tag) and not same:
+        raise InvalidField("spec.desiredTag", f"{target.tag!r} is kept for the checkpoints of jobs")
+    return target
 
 
 def _check_formats(spec: Spec) -> None:
