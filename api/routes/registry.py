@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from api import schemas
 from api.bodies import parse, small_body
-from api.deps import ActorDep, StoreDep, User
+from api.deps import ActorDep, ContextDep, StoreDep, User
 from api.errors import face
 from api.multipart import StreamedForm
 from api.transfer import MadeResponse, drain, pieces
@@ -23,6 +23,7 @@ from catchment.catalog import comparing, manager, zips
 from catchment.catalog.audit import Actor
 from catchment.catalog.zips import Chunk, Place
 from catchment.errors import CatchmentError, InvalidField
+from catchment.model_jobs.automatic import extract_uploaded
 
 VERSION = "/api/v1alpha1/projects/{projectName}/models/{modelName}/versions/{versionName}"
 FAILS: dict[int | str, dict[str, Any]] = {
@@ -100,14 +101,18 @@ FORM = {
     },
 )
 @face("registry")
-async def upload_version(store: StoreDep, actor: Claimed, place: Named, request: Request) -> Response:
-    """Upload a version as a zip, whole or chunk by chunk; it is there when the last chunk is answered."""
+async def upload_version(here: ContextDep, actor: Claimed, place: Named, request: Request) -> Response:
+    """Upload a version as a zip, whole or chunk by chunk; it is there when the last chunk is answered.
+
+    A ModelJob that reads its signature follows by itself.
+    """
+    store = here.store
     arriving = request.stream()
     try:
         form = StreamedForm(arriving, request.headers.get("content-type", ""))
         part = announced_part(request, of_body=False) if "content-range" in request.headers else None
         whole = part or Part(0, store.settings.max_model_bytes, store.settings.max_model_bytes, None)
-        await zips.receive(
+        ready = await zips.receive(
             store,
             place,
             actor,
@@ -118,6 +123,9 @@ async def upload_version(store: StoreDep, actor: Claimed, place: Named, request:
     except CatchmentError:
         await drain(arriving)
         raise
+    if ready:
+        await run_in_threadpool(extract_uploaded, store, place, actor)
+        here.supervisor.wake()
     return Response(status_code=201)
 
 

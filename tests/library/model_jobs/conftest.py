@@ -28,10 +28,13 @@ STEPS = {
 }
 
 
-def small_onnx(path: Path) -> Path:
-    """y = relu(x @ w + b), x of any number of rows and four columns."""
+def small_onnx(path: Path, rows: int = 4, columns: int = 3) -> Path:
+    """y = relu(x @ w + b) for x of any number of rows; w is `rows` by `columns`."""
     rng = np.random.default_rng(3)
-    weights = {"w": rng.normal(size=(4, 3)).astype(np.float32), "b": rng.normal(size=3).astype(np.float32)}
+    weights = {
+        "w": rng.normal(size=(rows, columns)).astype(np.float32),
+        "b": rng.normal(size=columns).astype(np.float32),
+    }
     nodes = [
         helper.make_node("Gemm", ["x", "w", "b"], ["h"]),
         helper.make_node("Relu", ["h"], ["y"]),
@@ -39,8 +42,8 @@ def small_onnx(path: Path) -> Path:
     graph = helper.make_graph(
         nodes,
         "small",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", columns])],
         [numpy_helper.from_array(value, name) for name, value in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

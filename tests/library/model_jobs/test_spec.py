@@ -1,0 +1,112 @@
+"""The ModelJob's body: the document's example as printed, YAML and JSON, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from catchment.errors import InvalidField
+from catchment.model_jobs.spec import CONVERT, EXTRACT, parse, read_body
+
+EXAMPLE = """
+apiVersion:kleveross.io/v1alpha1
+kind: ModelJob
+metadata:
+  name: modeljob-graphdef-extract
+  namespace: kube-system
+spec:
+  # Add fields here
+  model: "harbor.caicloud.com/release/graphdef:v1"
+  desiredTag: "harbor.caicloud.com/release/graphdef:v1"
+  extraction:
+    format: "GraphDef"
+  conversion:
+     mmdnn:
+        from: "MXNETParams"
+        to: "ONNX"
+"""
+SPEC = {"model": "release/net:v1", "extraction": {"format": "ONNX"}}
+
+
+def made(**changes: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "job"}, "spec": {**SPEC, **changes}}
+
+
+def test_the_documents_example_is_taken_as_it_is_printed() -> None:
+    new = parse(read_body(EXAMPLE.encode(), "application/yaml"), "kube-system")
+    assert new.name == "modeljob-graphdef-extract"
+    assert (new.source.repository, new.source.tag) == ("release/graphdef", "v1")
+    assert new.target == new.source
+    assert new.spec.conversion is not None
+    assert (new.spec.conversion.mmdnn.from_, new.spec.conversion.mmdnn.to) == ("MXNETParams", "ONNX")
+    assert new.labels == {CONVERT: "true"}
+
+
+@pytest.mark.parametrize("spelling", ["MXNETParams", "MXNetParams", "mxnetparams"])
+def test_formats_are_known_however_their_letters_are_cased(spelling: str) -> None:
+    pair = {"mmdnn": {"from": spelling, "to": "onnx"}}
+    assert parse(made(conversion=pair, desiredTag="release/net:v2"), "default").spec.conversion is not None
+
+
+def test_json_is_yaml_and_what_get_returned_can_be_sent_back() -> None:
+    body = {
+        "apiVersion": "kleveross.io/v1alpha1",
+        "kind": "ModelJob",
+        "metadata": {"name": "job", "uid": "1", "creationTimestamp": "x", "labels": {"a/b": "c"}},
+        "spec": SPEC,
+        "status": {"phase": "Succeeded", "message": ""},
+    }
+    new = parse(read_body(json.dumps(body).encode(), "application/json"), "default")
+    assert new.labels == {"a/b": "c", EXTRACT: "true"}
+
+
+def test_a_job_without_a_name_is_given_one() -> None:
+    names = {parse({"spec": SPEC}, "default").name for _ in range(3)}
+    assert len(names) == 3
+    assert all(name.startswith("modeljob-") for name in names)
+    assert parse({"metadata": {"generateName": "my-"}, "spec": SPEC}, "default").name.startswith("my-")
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [
+        ("body", []),
+        ("spec", {}),
+        ("spec.model", made(model=None)),
+        ("spec.model", made(model="net")),
+        ("spec.model", made(model="release/net")),
+        ("spec.model", made(model="release/net@sha256:" + "0" * 64)),
+        ("spec.model", made(model="a/b/c/d:v1")),
+        ("spec.extraction", made(extraction=None)),
+        ("spec.extraction.format", made(extraction={"format": "Nonsense"})),
+        ("spec.desiredTag", made(conversion={"mmdnn": {"from": "H5", "to": "ONNX"}})),
+        ("spec.desiredTag", made(desiredTag="release/net:checkpoint_v1")),
+        ("spec.conversion.mmdnn.to", made(conversion={"mmdnn": {"from": "H5"}}, desiredTag="a/b:c")),
+        (
+            "spec.conversion.mmdnn.to",
+            made(conversion={"mmdnn": {"from": "H5", "to": "X"}}, desiredTag="a/b:c"),
+        ),
+        ("spec.colour", made(colour="blue")),
+        ("spec.inputs.0.shape", made(inputs=[{"name": "x"}])),
+        ("spec.tolerance", made(tolerance=0)),
+        ("metadata.name", {"metadata": {"name": "Job"}, "spec": SPEC}),
+        ("metadata.namespace", {"metadata": {"namespace": "other"}, "spec": SPEC}),
+        ("kind", {"kind": "Job", "spec": SPEC}),
+        ("apiVersion", {"apiVersion": "v1", "spec": SPEC}),
+    ],
+)
+def test_a_wrong_field_is_named(field: str, body: object) -> None:
+    with pytest.raises(InvalidField) as refused:
+        parse(body, "default")
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"{", b"a: *x", b"a: !!python/object:os.system x", b"a: &x [*x]", b"\xff", b"x" * 2**21],
+)
+def test_what_is_no_plain_tree_is_refused(raw: bytes) -> None:
+    with pytest.raises(InvalidField, match=r"^body:"):
+        parse(read_body(raw, ""), "default")
