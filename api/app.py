@@ -15,9 +15,10 @@ from api.access import LoopbackOnly, Tokens
 from api.caretaking import Caretaker
 from api.deps import Context
 from api.readiness import Readiness
-from api.routes import exchange, jobs, logs, models, namespaces, system
+from api.routes import exchange, jobs, logs, models, namespaces, oci, system
 from api.supervision import Supervisor
 from catchment import __version__
+from catchment.catalog.artifacts import Describing
 from catchment.jobs.launcher import Launcher
 from catchment.settings import Settings
 from catchment.store import open_store
@@ -50,7 +51,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
     errors.install(app)
-    for part in (jobs, logs, models, namespaces, system, exchange):
+    for part in (jobs, logs, models, namespaces, system, exchange, oci):
         app.include_router(part.router)
     openapi.install(app)
     return app
@@ -99,6 +100,7 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
         readiness=Readiness(store, launcher, supervisor),
         closing=closing,
         caretaker=caretaker,
+        describing=Describing(),
     )
 
 

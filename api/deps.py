@@ -10,11 +10,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api import oci_face
 from api.access import LOCAL_ADMIN, Tokens
 from api.caretaking import Caretaker
+from api.oci_face import OWN_TOKEN, is_passed_on
 from api.readiness import Readiness
 from api.supervision import Supervisor
 from catchment.access import Identity, Role
+from catchment.catalog.artifacts import Describing
 from catchment.catalog.audit import Actor
 from catchment.errors import Forbidden
 from catchment.jobs.launcher import Launcher
@@ -39,6 +42,7 @@ class Context:
     readiness: Readiness
     closing: asyncio.Event
     caretaker: Caretaker
+    describing: Describing
 
 
 async def context(request: Request) -> Context:
@@ -57,7 +61,19 @@ async def identity(request: Request) -> Identity:
     here = await context(request)
     if here.settings.auth == "loopback":
         return LOCAL_ADMIN
-    return await here.tokens.identity(request.headers.get("authorization"))
+    return await here.tokens.identity(_authorization(request, here.settings))
+
+
+def _authorization(request: Request, settings: Settings) -> str | None:
+    """The header that proves who calls: registries' clients send a login, whose password is the token.
+
+    Where the request goes on to another registry, Authorization is for that one.
+    """
+    if settings.registry_url and is_passed_on(request.url.path):
+        token = request.headers.get(OWN_TOKEN)
+        return f"Bearer {token}" if token else None
+    given = request.headers.get("authorization")
+    return oci_face.as_bearer(given) if oci_face.is_registry(request.url.path) else given
 
 
 ContextDep = Annotated[Context, Depends(context)]

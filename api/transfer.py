@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
@@ -33,19 +34,59 @@ DRAIN_S = 10.0
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
 
-class BlobResponse(Response):
-    """A file that never changes, named by its digest: whole, one range of it, or only its headers."""
+class Made(Protocol):
+    """Bytes that are no file, but made when they are read."""
 
-    def __init__(self, path: Path, size: int, digest: str) -> None:
+    def read(self, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes from `start` to before `stop`, a MiB or so at a time."""
+
+
+class BlobResponse(Response):
+    """Bytes that never change, named by their digest: whole, one range of them, or only the headers.
+
+    Args:
+        bytes_of: the file that holds them, or what makes them.
+        size: how many.
+        digest: `sha256:<hex>`.
+        headers: further ones.
+        opened: called once the file is open and may be deleted.
+    """
+
+    def __init__(
+        self,
+        bytes_of: Path | Made,
+        size: int,
+        digest: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        opened: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(media_type="application/octet-stream")
-        self._path = path
+        self._bytes_of = bytes_of
         self._size = size
         self._etag = f'"{digest}"'
+        self._more = headers or {}
+        self._opened = opened or (lambda: None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; the file is opened once, so that it may be deleted meanwhile."""
+        """Answer; a file is opened once, so that it may be deleted meanwhile."""
+        descriptor = await asyncio.to_thread(self._open)
+        try:
+            await self._answer(scope, receive, send, descriptor)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _open(self) -> int | None:
+        try:
+            return os.open(self._bytes_of, os.O_RDONLY) if isinstance(self._bytes_of, Path) else None
+        finally:
+            self._opened()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, descriptor: int | None) -> None:
         request = Request(scope)
         common = {"ETag": self._etag, "Accept-Ranges": "bytes", "Cache-Control": "private, immutable"}
+        common |= self._more
         if _matches(request.headers.get("if-none-match", ""), self._etag):
             await Response(status_code=304, headers=common)(scope, receive, send)
             return
@@ -61,15 +102,12 @@ class BlobResponse(Response):
         if partial:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{self._size}"
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        descriptor = await asyncio.to_thread(os.open, self._path, os.O_RDONLY)
-        try:
-            await send({"type": "http.response.start", "status": 206 if partial else 200, "headers": raw})
-            if scope["method"] == "HEAD" or start == stop:
-                await send({"type": "http.response.body", "body": b""})
-            else:
-                await _send_pieces(descriptor, start, stop, receive, send)
-        finally:
-            os.close(descriptor)
+        await send({"type": "http.response.start", "status": 206 if partial else 200, "headers": raw})
+        if scope["method"] == "HEAD" or start == stop:
+            await send({"type": "http.response.body", "body": b""})
+            return
+        made = None if isinstance(self._bytes_of, Path) else self._bytes_of.read(start, stop)
+        await _send_pieces(made or _file_pieces(descriptor, start, stop), start, stop, receive, send)
 
     def _span(self, request: Request) -> tuple[int, int] | None:
         """First byte and the one after the last; None when the range lies outside.
@@ -87,11 +125,18 @@ class BlobResponse(Response):
         return (start, stop) if start < self._size and suffix != "0" else None
 
 
-async def _send_pieces(descriptor: int, start: int, stop: int, receive: Receive, send: Send) -> None:
+def _file_pieces(descriptor: int | None, start: int, stop: int) -> Iterator[bytes]:
+    assert descriptor is not None  # noqa: S101 - what is no file makes its bytes
+    while piece := os.pread(descriptor, min(PIECE_BYTES, stop - start), start):
+        start += len(piece)
+        yield piece
+
+
+async def _send_pieces(pieces: Iterator[bytes], start: int, stop: int, receive: Receive, send: Send) -> None:
     away = asyncio.ensure_future(gone(receive))
     try:
         while start < stop and not away.done():
-            piece = await asyncio.to_thread(os.pread, descriptor, min(PIECE_BYTES, stop - start), start)
+            piece = await asyncio.to_thread(next, pieces, b"")
             if not piece:
                 raise TransferError("the blob's file is shorter than it was")
             start += len(piece)
