@@ -14,8 +14,9 @@ from api import errors, openapi
 from api.access import LoopbackOnly, Tokens
 from api.caretaking import Caretaker
 from api.deps import Context
+from api.passthrough import Registry
 from api.readiness import Readiness
-from api.routes import exchange, jobs, logs, models, namespaces, oci, system
+from api.routes import exchange, jobs, logs, models, namespaces, oci, passthrough, system
 from api.supervision import Supervisor
 from catchment import __version__
 from catchment.catalog.artifacts import Describing
@@ -51,7 +52,8 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
     errors.install(app)
-    for part in (jobs, logs, models, namespaces, system, exchange, oci):
+    registry = passthrough if settings.registry_url else oci
+    for part in (jobs, logs, models, namespaces, system, exchange, registry):
         app.include_router(part.router)
     openapi.install(app)
     return app
@@ -70,9 +72,16 @@ def _lifespan(
             yield
         finally:
             closing.set()
+            await _close(getattr(app.state, "context", None))
             await asyncio.to_thread(ends.close)
 
     return lifespan
+
+
+async def _close(context: Context | None) -> None:
+    """End what only the event loop can end."""
+    if context is not None and context.registry is not None:
+        await context.registry.close()
 
 
 def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event, ends: ExitStack) -> Context:
@@ -101,6 +110,7 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
         closing=closing,
         caretaker=caretaker,
         describing=Describing(),
+        registry=Registry(settings) if settings.registry_url else None,
     )
 
 

@@ -28,7 +28,13 @@ _BY_ERROR = {
     "StepTimedOut": "UNAVAILABLE",
 }
 _BY_FIELD = {"name": "NAME_INVALID", "tag": "TAG_INVALID", "digest": "DIGEST_INVALID", "size": "SIZE_INVALID"}
-_BY_STATUS = {400: "UNSUPPORTED", 403: "DENIED", 405: "UNSUPPORTED", 409: "DENIED", 429: "TOOMANYREQUESTS"}
+_BY_STATUS = {
+    400: "UNSUPPORTED",
+    403: "DENIED",
+    405: "UNSUPPORTED",
+    409: "DENIED",
+    429: "TOOMANYREQUESTS",
+} | dict.fromkeys((502, 503, 504), "UNAVAILABLE")
 
 
 def is_registry(path: str) -> bool:

@@ -122,7 +122,7 @@ async def put_manifest(
     store: StoreDep, actor: ActorDep, request: Request, of: RepositoryDep, reference: str
 ) -> Response:
     """Make an artifact a version under its tag."""
-    data = await _manifest_body(request)
+    data = await manifest_body(request)
     media_type = request.headers.get("content-type", "").partition(";")[0].strip()
     target = _digest(reference) if ":" in reference else reference
     put = await run_in_threadpool(pushing.put_manifest, store, of, target, data, media_type, actor)
@@ -132,7 +132,8 @@ async def put_manifest(
     return Response(status_code=201, headers=headers)
 
 
-async def _manifest_body(request: Request) -> bytes:
+async def manifest_body(request: Request) -> bytes:
+    """The manifest that a request brings. Raises BadArtifact for one that is too large."""
     data, size = bytearray(), 0
     announced = Part(0, 16 * MAX_MANIFEST_BYTES, 16 * MAX_MANIFEST_BYTES, None)
     async for piece in pieces(request.stream(), announced):

@@ -63,7 +63,8 @@ class Client:
             return digest
         begun = self("POST", f"/v2/{repository}/blobs/uploads/", b"")
         assert begun.status == 202, begun.body
-        kept = self("PUT", f"{begun.headers['location']}?digest={digest}", data)
+        place = begun.headers["location"].removeprefix(self.url)
+        kept = self("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", data)
         assert kept.status == 201, kept.body
         assert kept.headers["docker-content-digest"] == digest
         return digest
