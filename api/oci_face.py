@@ -32,6 +32,7 @@ _BY_STATUS = {
     400: "UNSUPPORTED",
     403: "DENIED",
     405: "UNSUPPORTED",
+    416: "UNSUPPORTED",
     409: "DENIED",
     429: "TOOMANYREQUESTS",
 } | dict.fromkeys((502, 503, 504), "UNAVAILABLE")

@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -34,56 +34,36 @@ DRAIN_S = 10.0
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
 
-class Made(Protocol):
-    """Bytes that are no file, but made when they are read."""
-
-    def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes from `start` to before `stop`, a MiB or so at a time."""
-
-
-class BlobResponse(Response):
-    """Bytes that never change, named by their digest: whole, one range of them, or only the headers.
+class RangedResponse(Response):
+    """Bytes of known size that never change, named by a digest: whole, one range of them, or only headers.
 
     Args:
-        bytes_of: the file that holds them, or what makes them.
-        size: how many.
-        digest: `sha256:<hex>`.
-        headers: further ones.
-        opened: called once the file is open and may be deleted.
+        size: bytes of all of it.
+        digest: the same digest, the same bytes; it becomes the ETag.
+        media_type: of the answer.
+        more: further headers.
     """
 
     def __init__(
         self,
-        bytes_of: Path | Made,
         size: int,
         digest: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        opened: Callable[[], None] | None = None,
+        media_type: str = "application/octet-stream",
+        more: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(media_type="application/octet-stream")
-        self._bytes_of = bytes_of
+        super().__init__(media_type=media_type)
         self._size = size
         self._etag = f'"{digest}"'
-        self._more = headers or {}
-        self._opened = opened or (lambda: None)
+        self._more = dict(more or {})
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Callable[[int, int], AsyncIterator[bytes]]]:
+        """What gives the bytes of a range, in pieces; opened before the answer begins."""
+        raise NotImplementedError
+        yield
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; a file is opened once, so that it may be deleted meanwhile."""
-        descriptor = await asyncio.to_thread(self._open)
-        try:
-            await self._answer(scope, receive, send, descriptor)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
-
-    def _open(self) -> int | None:
-        try:
-            return os.open(self._bytes_of, os.O_RDONLY) if isinstance(self._bytes_of, Path) else None
-        finally:
-            self._opened()
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, descriptor: int | None) -> None:
+        """Answer."""
         request = Request(scope)
         common = {"ETag": self._etag, "Accept-Ranges": "bytes", "Cache-Control": "private, immutable"}
         common |= self._more
@@ -93,21 +73,21 @@ class BlobResponse(Response):
         span = self._span(request)
         if span is None:
             headers = {**common, "Content-Range": f"bytes */{self._size}"}
-            refusal = answer(scope, 416, f"the blob has {self._size} bytes", headers=headers)
+            refusal = answer(scope, 416, f"there are {self._size} bytes", headers=headers)
             await refusal(scope, receive, send)
             return
         start, stop = span
         partial = stop - start < self._size
-        headers = {**common, "Content-Length": str(stop - start), "Content-Type": "application/octet-stream"}
+        headers = {**common, "Content-Length": str(stop - start), "Content-Type": str(self.media_type)}
         if partial:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{self._size}"
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        await send({"type": "http.response.start", "status": 206 if partial else 200, "headers": raw})
-        if scope["method"] == "HEAD" or start == stop:
-            await send({"type": "http.response.body", "body": b""})
-            return
-        made = None if isinstance(self._bytes_of, Path) else self._bytes_of.read(start, stop)
-        await _send_pieces(made or _file_pieces(descriptor, start, stop), start, stop, receive, send)
+        async with self._opened() as pieces:
+            await send({"type": "http.response.start", "status": 206 if partial else 200, "headers": raw})
+            if scope["method"] == "HEAD" or start == stop:
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await _send_all(pieces(start, stop), stop - start, receive, send)
 
     def _span(self, request: Request) -> tuple[int, int] | None:
         """First byte and the one after the last; None when the range lies outside.
@@ -125,22 +105,94 @@ class BlobResponse(Response):
         return (start, stop) if start < self._size and suffix != "0" else None
 
 
-def _file_pieces(descriptor: int | None, start: int, stop: int) -> Iterator[bytes]:
-    assert descriptor is not None  # noqa: S101 - what is no file makes its bytes
-    while piece := os.pread(descriptor, min(PIECE_BYTES, stop - start), start):
-        start += len(piece)
-        yield piece
+class BlobResponse(RangedResponse):
+    """A file; it is opened once, so that it may be deleted meanwhile.
+
+    Args:
+        path: the file.
+        size: its bytes.
+        digest: theirs.
+        more: further headers.
+        over: called when the answer is over, however it ends.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        digest: str,
+        *,
+        more: Mapping[str, str] | None = None,
+        over: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(size, digest, more=more)
+        self._path = path
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._over is not None:
+                await asyncio.to_thread(self._over)
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Callable[[int, int], AsyncIterator[bytes]]]:
+        descriptor = await asyncio.to_thread(os.open, self._path, os.O_RDONLY)
+
+        async def pieces(start: int, stop: int) -> AsyncIterator[bytes]:
+            while start < stop:
+                size = min(PIECE_BYTES, stop - start)
+                piece = await asyncio.to_thread(os.pread, descriptor, size, start)
+                start += len(piece)
+                yield piece
+
+        try:
+            yield pieces
+        finally:
+            os.close(descriptor)
 
 
-async def _send_pieces(pieces: Iterator[bytes], start: int, stop: int, receive: Receive, send: Send) -> None:
+class Ranged(Protocol):
+    """Bytes of known size, any range of which can be given."""
+
+    size: int
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """The bytes from `start` to before `stop`, in pieces."""
+
+
+class MadeResponse(RangedResponse):
+    """Bytes that are made on the way, such as a zip of files that lie apart."""
+
+    def __init__(
+        self, source: Ranged, digest: str, media_type: str, more: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(source.size, digest, media_type, more)
+        self._source = source
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Callable[[int, int], AsyncIterator[bytes]]]:
+        async def pieces(start: int, stop: int) -> AsyncIterator[bytes]:
+            made = self._source.read(start, stop)
+            while piece := await asyncio.to_thread(next, made, b""):
+                yield piece
+
+        yield pieces
+
+
+async def _send_all(pieces: AsyncIterator[bytes], size: int, receive: Receive, send: Send) -> None:
+    """Send `size` bytes, unless the client goes away."""
     away = asyncio.ensure_future(gone(receive))
     try:
-        while start < stop and not away.done():
-            piece = await asyncio.to_thread(next, pieces, b"")
-            if not piece:
-                raise TransferError("the blob's file is shorter than it was")
-            start += len(piece)
-            await send({"type": "http.response.body", "body": piece, "more_body": start < stop})
+        async for piece in pieces:
+            if not piece or away.done():
+                break
+            size -= len(piece)
+            await send({"type": "http.response.body", "body": piece, "more_body": size > 0})
+        if size and not away.done():
+            raise TransferError("there are fewer bytes than was said")
     finally:
         away.cancel()
         await asyncio.gather(away, return_exceptions=True)

@@ -216,4 +216,4 @@ def get_content(
     manager.note_download(store, model_id, actor)
     unpacked = ExitStack()
     path = unpacked.enter_context(content.opened(store, found))
-    return BlobResponse(path, found.size_bytes, found.digest, opened=unpacked.close)
+    return BlobResponse(path, found.size_bytes, found.digest, over=unpacked.close)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -16,7 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from api.deps import ActorDep, Context, ContextDep, StoreDep, User
 from api.errors import answer, face
 from api.oci_face import UNKNOWN, upload_range
-from api.transfer import BlobResponse, drain, pieces
+from api.transfer import BlobResponse, MadeResponse, drain, pieces
 from api.uploading import DIGEST, Part
 from catchment.catalog import artifacts, blob_uploads, pushing, repositories
 from catchment.catalog.pushed import MAX_MANIFEST_BYTES
@@ -272,7 +273,10 @@ def get_blob(store: StoreDep, request: Request, of: RepositoryDep, digest: str) 
     found = repositories.find_blob(store, *of, _digest(digest))
     if request.method == "HEAD":
         blob_uploads.touch(store, of, digest)
-    return BlobResponse(found.bytes_of, found.size, digest, headers={"Docker-Content-Digest": digest})
+    named = {"Docker-Content-Digest": digest}
+    if isinstance(found.bytes_of, Path):
+        return BlobResponse(found.bytes_of, found.size, digest, more=named)
+    return MadeResponse(found.bytes_of, digest, "application/octet-stream", named)
 
 
 @router.api_route("/v2/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])

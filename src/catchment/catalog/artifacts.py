@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, update
 
 from catchment.catalog import artifact_rows, content, rows
-from catchment.catalog.packed import source_of
+from catchment.catalog.describing import config_of, travelling
 from catchment.catalog.rows import VersionFile
 from catchment.errors import NotFound
 from catchment.jobs import purge
-from catchment.models import config as configs
-from catchment.models import formats, times
-from catchment.models.config import ModelConfig
-from catchment.models.files import MODEL_FOLDER, ModelFile, in_order
+from catchment.models.files import ModelFile, in_order
 from catchment.registry import ormb
 from catchment.registry.layer import LAYER_TYPE
 from catchment.registry.parts import MANIFEST_TYPE, digest_of
@@ -32,48 +30,17 @@ from catchment.store.schema import model_versions
 
 AT_ONCE = 2
 """So many layers are read at a time to learn their digests."""
-FRAMEWORKS = {"pytorch": "PyTorch", "keras": "Keras"}
 
 
-def model_files(store: Store, files: list[VersionFile], mtime: int) -> list[ModelFile]:
+def model_files(store: Store, row: Row[Any], files: list[VersionFile], mtime: int) -> list[ModelFile]:
     """A version's files as an artifact has them: named `model/<path>`, in the layer's order."""
-    made = [
-        ModelFile(
-            f"{MODEL_FOLDER}/{file.path}",
-            file.size_bytes,
-            source_of(store, file),
-            digest=file.digest,
-            crc32=file.crc32,
-            mtime=mtime,
-        )
-        for file in files
-    ]
-    return in_order(made)
-
-
-def config_of(row: Row[Any]) -> ModelConfig:
-    """What a version says of itself: its config, and what its row knows where that says nothing."""
-    config = configs.from_tree(dict(row.config or {}))
-    known: dict[str, Any] = {
-        "created": config.created
-        if config.created != times.UNSET
-        else times.from_seconds(int(row.created_at)),
-        "description": row.description,
-        "format": config.format or row.format,
-        "framework": config.framework or _framework(row),
-    }
-    return config.model_copy(update=known)
-
-
-def _framework(row: Row[Any]) -> str:
-    found = formats.FORMATS.get(row.format)
-    return (found.framework if found else "") or FRAMEWORKS.get(row.runtime, "")
+    return in_order(replace(file, mtime=mtime) for file in travelling(store, row, files))
 
 
 def layer_of(store: Store, row: Row[Any], files: list[VersionFile]) -> StoredLayer:
     """The layer of a version that is described, from its files."""
     facts = row.artifact["layer"]
-    return StoredLayer(model_files(store, files, facts["mtime"]), crc32=facts["crc32"])
+    return StoredLayer(model_files(store, row, files, facts["mtime"]), crc32=facts["crc32"])
 
 
 def describe(store: Store, model_id: str) -> Row[Any]:
@@ -95,7 +62,7 @@ def describe(store: Store, model_id: str) -> Row[Any]:
     if row.form != "files":
         return row
     facts = (row.artifact or {}).get("layer") or _layer_facts(store, row, files)
-    named = model_files(store, files, facts["mtime"])
+    named = model_files(store, row, files, facts["mtime"])
     artifact = ormb.make_artifact(config_of(row), named, facts["digest"], facts["size"])
     if row.manifest != artifact.digest:
         return store.db.write(lambda tx: _remember(store, tx, row, artifact, facts))
@@ -109,7 +76,7 @@ def is_described(row: Row[Any]) -> bool:
 
 def _layer_facts(store: Store, row: Row[Any], files: list[VersionFile]) -> dict[str, Any]:
     mtime = int(row.created_at)
-    layer = StoredLayer(model_files(store, files, mtime))
+    layer = StoredLayer(model_files(store, row, files, mtime))
     return {"digest": layer.digest(), "size": layer.size, "crc32": layer.tar_crc32(), "mtime": mtime}
 
 

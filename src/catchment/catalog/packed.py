@@ -16,18 +16,6 @@ from catchment.store import Store
 
 
 @dataclass(frozen=True)
-class BlobSource:
-    """A blob of the store, as a source of bytes."""
-
-    store: Store
-    digest: str
-
-    def read(self, start: int, stop: int) -> Iterator[bytes]:
-        """As models.spans.Source.read says; also NotFound when the blob is gone."""
-        yield from FileSource(self.store.blobs.local_path(self.digest)).read(start, stop)
-
-
-@dataclass(frozen=True)
 class PackedSource:
     """A file inside of a packed layer. Reading it unpacks all that stands before it, each time anew."""
 
@@ -45,11 +33,6 @@ class PackedSource:
             if place >= stop:
                 return
         raise BadArtifact(f"{self.file.path!a} holds {place} bytes, {stop} were announced")
-
-
-def source_of(store: Store, file: VersionFile) -> BlobSource | PackedSource:
-    """A version's file as a source of bytes, wherever they are."""
-    return BlobSource(store, file.digest) if file.layer is None else PackedSource(store, file)
 
 
 def unpack(store: Store, file: VersionFile, target: Path) -> None:
