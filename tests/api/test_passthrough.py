@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -16,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from catchment.access import create_token
 from catchment.settings import Settings
 from catchment.store import open_store
 from tests.api.registry_client import MANIFEST_TYPE, Client, described, digest_of, modelpack, ormb
-from tests.api.serving import ApiProcess, api_process
+from tests.api.serving import ApiProcess, RecordingLauncher, api_process, in_process
 from tests.conftest import free_port, wait_until
 
 NET = {"model/net.onnx": b"weights" * 1000}
@@ -296,3 +298,21 @@ def test_a_registry_that_is_away_is_502_in_words(tmp_path: Path, migrated_home: 
         ):
             assert (answer.status, answer.code()) == (502, "UNAVAILABLE"), answer.body
         assert client("GET", "/api/v1/health").status == 200
+
+
+def test_a_registry_that_is_silent_is_504_in_words(
+    home: Path, launcher: RecordingLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.passthrough.SILENCE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with in_process(Settings(home=home, registry_url=url, supervise_s=3600), launcher) as api:
+            answer = api("GET", "/v2/")
+            assert (answer.status_code, answer.json()["errors"][0]["code"]) == (504, "UNAVAILABLE")
+            assert "in time" in answer.text
+
+
+def test_an_address_that_is_none_is_refused_at_the_start() -> None:
+    for wrong in ("harbor.example", "ftp://harbor.example", "https://user:pw@harbor.example", "https://a/b"):
+        with pytest.raises(ValidationError, match="registry_url"):
+            Settings(registry_url=wrong)

@@ -90,6 +90,7 @@ def _put_version(
         namespace=repository[0],
         name=repository[1],
         version=tag,
+        file_name=None,  # nothing is shown in the namespace's folder
         artifact=told,
         lineage={"kind": "push", "form": manifest.form, "manifest": manifest.digest},
         **reading.columns_of(pushed),
