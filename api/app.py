@@ -14,10 +14,23 @@ from api import errors, openapi
 from api.access import LoopbackOnly, Tokens
 from api.caretaking import Caretaker
 from api.deps import Context
+from api.passthrough import Registry
 from api.readiness import Readiness
-from api.routes import exchange, jobs, logs, model_jobs, models, namespaces, registry, system
+from api.routes import (
+    exchange,
+    jobs,
+    logs,
+    model_jobs,
+    models,
+    namespaces,
+    oci,
+    passthrough,
+    registry,
+    system,
+)
 from api.supervision import Supervisor
 from catchment import __version__
+from catchment.catalog.artifacts import Describing
 from catchment.jobs.launcher import Launcher
 from catchment.settings import Settings
 from catchment.store import open_store
@@ -50,7 +63,8 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
     errors.install(app)
-    for part in (jobs, logs, models, registry, model_jobs, namespaces, system, exchange):
+    artifacts = passthrough if settings.registry_url else oci
+    for part in (jobs, logs, models, registry, model_jobs, namespaces, system, exchange, artifacts):
         app.include_router(part.router)
     openapi.install(app)
     return app
@@ -69,9 +83,16 @@ def _lifespan(
             yield
         finally:
             closing.set()
+            await _close(getattr(app.state, "context", None))
             await asyncio.to_thread(ends.close)
 
     return lifespan
+
+
+async def _close(context: Context | None) -> None:
+    """End what only the event loop can end."""
+    if context is not None and context.registry is not None:
+        await context.registry.close()
 
 
 def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event, ends: ExitStack) -> Context:
@@ -99,6 +120,8 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
         readiness=Readiness(store, launcher, supervisor),
         closing=closing,
         caretaker=caretaker,
+        describing=Describing(),
+        registry=Registry(settings) if settings.registry_url else None,
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
+from catchment.catalog.blob_uploads import collect
 from catchment.catalog.care import look_after
 from catchment.catalog.rows import TOPIC
 from catchment.errors import CatchmentError
@@ -14,6 +16,8 @@ log = logging.getLogger(__name__)
 THREADS = 2
 """A long copy must not hold up a short one."""
 LOOK_S = 10.0
+COLLECT_S = 600.0
+"""So often is looked for uploads to a registry that nobody goes on with."""
 END_WITHIN_S = 2.0
 
 
@@ -23,6 +27,7 @@ class Caretaker:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._closing = threading.Event()
+        self._collect_at = 0.0
         self._threads = [
             threading.Thread(target=self._run, name=f"caretaker-{number}", daemon=True)
             for number in range(THREADS)
@@ -49,6 +54,9 @@ class Caretaker:
 
     def _look(self) -> bool:
         try:
+            if time.monotonic() >= self._collect_at:
+                self._collect_at = time.monotonic() + COLLECT_S
+                collect(self._store)
             return look_after(self._store)
         except CatchmentError as error:
             log.warning("the models cannot be looked after: %s", error)

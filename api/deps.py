@@ -10,13 +10,17 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api import oci_face
 from api.access import LOCAL_ADMIN, Tokens
 from api.caretaking import Caretaker
+from api.oci_face import OWN_TOKEN, is_passed_on
+from api.passthrough import Registry
 from api.readiness import Readiness
 from api.supervision import Supervisor
 from catchment.access import Identity, Role
+from catchment.catalog.artifacts import Describing
 from catchment.catalog.audit import Actor
-from catchment.errors import Forbidden
+from catchment.errors import Forbidden, Unauthorized
 from catchment.jobs.launcher import Launcher
 from catchment.settings import Settings
 from catchment.store import Store
@@ -28,6 +32,7 @@ class Context:
     """One API process.
 
     Attributes:
+        registry: the one that requests for a registry are passed on to, where one is configured.
         closing: set when the process is about to end; long polls are answered then.
     """
 
@@ -39,6 +44,8 @@ class Context:
     readiness: Readiness
     closing: asyncio.Event
     caretaker: Caretaker
+    describing: Describing
+    registry: Registry | None = None
 
 
 async def context(request: Request) -> Context:
@@ -57,7 +64,25 @@ async def identity(request: Request) -> Identity:
     here = await context(request)
     if here.settings.auth == "loopback":
         return LOCAL_ADMIN
-    return await here.tokens.identity(request.headers.get("authorization"))
+    given = request.headers.get("authorization")
+    if here.registry is not None and is_passed_on(request.url.path):
+        return await _identity_beside(request, here)
+    if oci_face.is_registry(request.url.path):
+        given = oci_face.as_bearer(given)  # such clients send a login, whose password is the token
+    return await here.tokens.identity(given)
+
+
+async def _identity_beside(request: Request, here: Context) -> Identity:
+    """Who calls, where Authorization is for the registry that the request goes on to. Raises Forbidden."""
+    token = request.headers.get(OWN_TOKEN)
+    try:
+        return await here.tokens.identity(f"Bearer {token}" if token else None)
+    except Unauthorized:
+        # Not 401: clients would answer it with a login, which goes to the registry.
+        raise Forbidden(
+            "the token for this server belongs into the header X-Catchment-Token; Authorization goes on to "
+            "the registry behind it"
+        ) from None
 
 
 ContextDep = Annotated[Context, Depends(context)]

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import oci_face as oci
 from catchment.errors import (
     AlreadyExists,
     BadArtifact,
@@ -39,7 +40,7 @@ from catchment.errors import (
 )
 
 log = logging.getLogger(__name__)
-Face = Literal["read", "change", "models", "registry", "own", "exchange", "register", "poll", "upload"]
+Face = Literal["read", "change", "models", "registry", "own", "exchange", "register", "poll", "upload", "oci"]
 Table = Mapping[type[CatchmentError], int]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -78,10 +79,12 @@ STATUS: Mapping[Face, Table] = {
     # The site registers again when its poll is gone, and sends again when its upload came too early.
     "poll": {**_OWN, NotFound: 410},
     "upload": {**_OWN, TransferError: 429},
+    # The distribution specification's registry.
+    "oci": {**_OWN, OffsetMismatch: 416, DigestMismatch: 400, TransferError: 400},
 }
 """Status codes by face; the nearest class of an error's ancestry decides."""
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def face(name: Face) -> Callable[[Endpoint], Endpoint]:
@@ -111,6 +114,8 @@ def answer(
     if of == "registry":
         kind = str(facts.get("error", HTTPStatus(status).phrase.replace(" ", "")))
         return JSONResponse({"message": reason, "reason": kind}, status, headers)
+    if of == "oci":
+        return oci.body(scope, status, reason, headers, facts)
     problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": reason}
     return JSONResponse({**problem, **facts}, status, headers, media_type="application/problem+json")
 
@@ -124,6 +129,8 @@ def _face_of(scope: Scope) -> Face:
     marked: Face | None = getattr(scope.get("endpoint"), "face", None)
     if marked is None and scope["path"].startswith("/api/v1alpha1/"):
         return "registry"
+    if marked is None and oci.is_registry(scope["path"]):
+        return "oci"
     if marked == "read" or (marked is None and scope["path"].startswith("/api/")):
         return "read" if scope["method"] in ("GET", "HEAD") else "change"
     return marked or "own"
@@ -138,9 +145,9 @@ async def _answer_catchment(request: Request, error: Exception) -> JSONResponse:
         facts["field"] = error.field
     if isinstance(error, OffsetMismatch):
         facts["offset"] = error.offset
-        headers["Upload-Offset"] = str(error.offset)
+        headers |= {"Upload-Offset": str(error.offset), "Range": oci.upload_range(error.offset)}
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = oci.CHALLENGE if oci.is_registry(request.url.path) else "Bearer"
     if status in (429, 503):
         headers["Retry-After"] = "1"
     if status >= 500:

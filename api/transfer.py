@@ -106,11 +106,36 @@ class RangedResponse(Response):
 
 
 class BlobResponse(RangedResponse):
-    """A file; it is opened once, so that it may be deleted meanwhile."""
+    """A file; it is opened once, so that it may be deleted meanwhile.
 
-    def __init__(self, path: Path, size: int, digest: str) -> None:
-        super().__init__(size, digest)
+    Args:
+        path: the file.
+        size: its bytes.
+        digest: theirs.
+        more: further headers.
+        over: called when the answer is over, however it ends.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        digest: str,
+        *,
+        more: Mapping[str, str] | None = None,
+        over: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(size, digest, more=more)
         self._path = path
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            if self._over is not None:
+                await asyncio.to_thread(self._over)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[Callable[[int, int], AsyncIterator[bytes]]]:

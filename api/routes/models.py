@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -213,8 +214,9 @@ def get_content(
     """The bytes of a ready version's file, with ranges; its ETag is their digest."""
     found = content.file_of(store, model_id, file)
     manager.note_download(store, model_id, actor)
-    path = store.blobs.local_path(found.digest)
-    return BlobResponse(path, found.size_bytes, found.digest)
+    unpacked = ExitStack()
+    path = unpacked.enter_context(content.opened(store, found))
+    return BlobResponse(path, found.size_bytes, found.digest, over=unpacked.close)
 
 
 @router.post(BY_ID + "/upload-url", response_model=schemas.SignedAddress, responses=FAILS)

@@ -8,6 +8,7 @@ CatchmentError
 │   ├── AlreadyExists      a thing of that name is there
 │   └── PathRefused        a path leaves its root, or is no plain path
 ├── NotFound               no such namespace, job, site, blob or file
+│   └── BlobsMissing       a manifest names blobs that were not pushed before it; carries their digests
 ├── Unauthorized           no token, or one that is not known
 ├── Forbidden              a known token without the right
 ├── BadTensors             bytes that are no tensor file, or tensors that must not be used
@@ -81,6 +82,18 @@ class PathRefused(Refused):
 
 class NotFound(CatchmentError):
     """No such namespace, job, site, blob or file."""
+
+
+class BlobsMissing(NotFound):
+    """A manifest names blobs that its repository does not have.
+
+    Attributes:
+        digests: of the blobs that have to be pushed first.
+    """
+
+    def __init__(self, digests: list[str]) -> None:
+        super().__init__(f"push these blobs before the manifest that names them: {', '.join(digests)}")
+        self.digests = digests
 
 
 class Unauthorized(CatchmentError):

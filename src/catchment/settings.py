@@ -121,6 +121,25 @@ class Settings(BaseSettings):
     signed_url_s: Annotated[
         int, Field(gt=0, le=604800, description="How long a signed address of the storage can be used.")
     ] = 3600
+    registry_url: Annotated[
+        str,
+        Field(
+            pattern=r"^(https?://[^/?#@\s]+)?$",
+            description="Address of an OCI registry, Harbor for one, that /v2 and Harbor's API pass on to; "
+            "empty: /v2 is served from the store.",
+        ),
+    ] = ""
+    registry_ca_file: Annotated[
+        Path | None,
+        Field(description="Authorities (PEM) that the registry's certificate is checked against."),
+    ] = None
+    registry_aliases: Annotated[
+        str,
+        Field(
+            description="Other host names of that registry, with ports, separated by commas: those that it "
+            "calls itself by in its answers."
+        ),
+    ] = ""
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

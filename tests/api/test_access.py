@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,20 @@ NEEDS = {
     ("DELETE", "/api/v1/namespaces/other"): {"admin"},
     ("GET", "/api/v1/sites"): {"admin", "user"},
     ("GET", "/api/v1/version"): {"admin", "user"},
+    ("GET", "/v2/"): {"admin", "user"},
+    ("GET", "/v2/_catalog"): {"admin", "user"},
+    ("GET", "/v2/default/net/tags/list"): {"admin", "user"},
+    ("GET", "/v2/default/net/manifests/v1"): {"admin", "user"},
+    ("PUT", "/v2/default/net/manifests/v1"): {"admin", "user"},
+    ("DELETE", "/v2/default/net/manifests/v1"): {"admin", "user"},
+    ("GET", f"/v2/default/net/referrers/sha256:{'0' * 64}"): {"admin", "user"},
+    ("HEAD", f"/v2/default/net/blobs/sha256:{'0' * 64}"): {"admin", "user"},
+    ("POST", "/v2/default/net/blobs/uploads/"): {"admin", "user"},
+    ("PATCH", "/v2/default/net/blobs/uploads/0"): {"admin", "user"},
+    ("PUT", "/v2/default/net/blobs/uploads/0"): {"admin", "user"},
+    ("GET", "/v2/default/net/blobs/uploads/0"): {"admin", "user"},
+    ("DELETE", "/v2/default/net/blobs/uploads/0"): {"admin", "user"},
+    ("GET", "/v2/nothing/of/the/kind"): {"admin", "user"},
     ("POST", "/exchange/v1/sites/hospital-1/register"): {"admin", "site"},
     ("POST", "/exchange/v1/sites/hospital-1/poll"): {"admin", "site"},
     ("POST", "/exchange/v1/sites/hospital-1/leave"): {"admin", "site"},
@@ -136,7 +151,8 @@ def test_every_role_reaches_what_it_may_and_nothing_else(
                 assert answer.status_code != 403 or "token" not in answer.text, what
             elif who in ("nobody", "stranger"):
                 assert answer.status_code == 401, what
-                assert answer.headers["www-authenticate"] == "Bearer", what
+                challenge = 'Basic realm="Catchment"' if path.startswith("/v2/") else "Bearer"
+                assert answer.headers["www-authenticate"] == challenge, what
             else:
                 assert answer.status_code == 403, what
                 assert method == "HEAD" or "token" in answer.text, what
@@ -162,6 +178,21 @@ def test_what_is_no_bearer_token_is_401(guarded: InProcess, header: str) -> None
     answer = guarded("GET", JOBS, headers={"Authorization": header.encode("latin-1")})
     assert answer.status_code == 401
     assert answer.json()["state"] == "FAILED"
+
+
+def test_registries_clients_send_the_token_as_a_password(guarded: InProcess, token: dict[str, Any]) -> None:
+    def login(text: str, path: str = "/v2/") -> int:
+        headers = {"Authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
+        return guarded("GET", path, headers=headers).status_code
+
+    assert login(f"anybody:{token['user']}") == 200
+    assert login(f":{token['admin']}") == 200
+    assert login(f"anybody:{token['site']}") == 403
+    for wrong in ("anybody:", "anybody", f"{token['user']}:", f"anybody:{token['stranger']}"):
+        assert login(wrong) == 401
+    odd = {"Authorization": "Basic \u00e9".encode("latin-1")}
+    assert guarded("GET", "/v2/", headers=odd).status_code == 401
+    assert login(f"anybody:{token['user']}", JOBS) == 401, "nowhere else"
 
 
 def test_with_tokens_any_host_name_will_do(guarded: InProcess, token: dict[str, Any]) -> None:

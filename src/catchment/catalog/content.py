@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from catchment import faults
-from catchment.catalog import audit, rows
+from catchment.catalog import audit, packed, rows
 from catchment.catalog.audit import Actor
 from catchment.catalog.rows import VersionFile
 from catchment.catalog.states import ModelState
@@ -147,6 +147,8 @@ def require_ready(tx: Transaction, row: Row[Any]) -> list[VersionFile]:
     if row.state != ModelState.READY:
         why = f": {row.error}" if row.error else ""
         raise WrongState(f"version {row.version!r} of model {row.name!r} is {row.state}, not ready{why}")
+    if held := (row.artifact or {}).get("held"):
+        raise WrongState(f"the bytes of version {row.version!r} of model {row.name!r} are kept by {held}")
     return rows.files_of(tx, [row.id]).get(row.id, [])
 
 
@@ -174,12 +176,19 @@ def file_of(store: Store, model_id: str, path: str | None) -> VersionFile:
 def opened(store: Store, file: VersionFile) -> Iterator[Path]:
     """A local file with a version's file's bytes, under its own name, for the time of a `with` block.
 
+    What lies in a packed layer is unpacked for it, beside the blobs, where there is room for models.
+
     Raises:
         NotFound: the storage has lost it.
         DigestMismatch: the storage gives other bytes.
     """
-    blob = store.blobs.local_path(file.digest)
-    with tempfile.TemporaryDirectory(prefix="catchment-model-") as folder:
+    beside = store.blobs.staging_folder if file.layer is not None else None
+    if beside is not None:
+        beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="catchment-model-", dir=beside) as folder:
         path = Path(folder) / PurePosixPath(file.path).name
-        path.symlink_to(blob.absolute())
+        if file.layer is None:
+            path.symlink_to(store.blobs.local_path(file.digest).absolute())
+        else:
+            packed.unpack(store, file, path)
         yield path

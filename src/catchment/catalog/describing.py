@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import Row, Update, update
 
+from catchment.catalog.packed import PackedSource
 from catchment.catalog.rows import VersionFile
 from catchment.models import config as configs
 from catchment.models import times
 from catchment.models.config import ModelConfig
 from catchment.models.files import MODEL_FOLDER, ModelFile
-from catchment.models.spans import FileSource, crc32_of
+from catchment.models.spans import FileSource, Source, crc32_of
 from catchment.store import Store
 from catchment.store.blobs import Blobs
 from catchment.store.database import Transaction
@@ -45,13 +46,17 @@ def config_of(row: Row[Any]) -> ModelConfig:
     return config.model_copy(update=changes)
 
 
+def _source(store: Store, file: VersionFile) -> Source:
+    return BlobSource(store.blobs, file.digest) if file.layer is None else PackedSource(store, file)
+
+
 def travelling(store: Store, row: Row[Any], files: list[VersionFile]) -> list[ModelFile]:
     """A version's files, named `model/...`, with the time of its creation: always the same bytes."""
     return [
         ModelFile(
             f"{MODEL_FOLDER}/{file.path}",
             file.size_bytes,
-            BlobSource(store.blobs, file.digest),
+            _source(store, file),
             file.digest,
             file.crc32,
             mtime=int(row.created_at),
@@ -65,7 +70,7 @@ def with_checksums(store: Store, model_id: str, files: list[VersionFile]) -> lis
     found: list[VersionFile] = []
     for file in files:
         if file.crc32 is None:
-            crc = crc32_of(BlobSource(store.blobs, file.digest), file.size_bytes)
+            crc = crc32_of(_source(store, file), file.size_bytes)
             mine = (model_files.c.version_id == model_id) & (model_files.c.path == file.path)
             statement = update(model_files).where(mine).values(crc32=crc)
             store.db.write(partial(_execute, statement))

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Row, delete, select
 
-from catchment.catalog import rows
+from catchment.catalog import artifact_rows, rows
 from catchment.catalog.states import ModelState
 from catchment.errors import NotFound
-from catchment.jobs import purge
+from catchment.jobs import namespaces, purge
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import checkpoints, model_files, model_versions
@@ -32,17 +32,20 @@ def remove(store: Store, model_id: str) -> None:
     store.files.delete_tree(row.namespace, f"model-versions/{row.name}/{row.version}")
     staged_upload(store, model_id).unlink(missing_ok=True)
 
-    def step(tx: Transaction) -> None:
+    def step(tx: Transaction) -> set[str]:
+        namespaces.require(tx, row.namespace, for_update=True)  # no push takes over what is dropped here
         if saved is not None:
             mine = (checkpoints.c.job_uid == saved.job_uid) & (checkpoints.c.number == saved.number)
             tx.execute(delete(checkpoints).where(mine))
         tx.execute(delete(model_files).where(model_files.c.version_id == model_id))
         tx.execute(delete(model_versions).where(model_versions.c.id == model_id))
         tx.notify(rows.topic(model_id))
+        return artifact_rows.drop(tx, [row])
 
-    store.db.write(step)
+    dropped = store.db.write(step)
     states = {saved.state} if saved is not None else set()
-    purge.delete_unreferenced(store, {file.digest for file in files} | (states | {row.manifest}) - {None})
+    held = {file.layer or file.digest for file in files}
+    purge.delete_unreferenced(store, held | dropped | (states | {row.manifest}) - {None})
 
 
 def staged_upload(store: Store, model_id: str) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Column, delete, select, text, union
 
-from catchment.catalog import audit
+from catchment.catalog import artifact_rows, audit
 from catchment.errors import NotFound, TransferError
 from catchment.jobs import rows
 from catchment.store import Store
@@ -71,25 +71,30 @@ def purge_job(store: Store, uid: str) -> None:
 
     remove_extender_folders(store, uid)
 
-    def step(tx: Transaction) -> None:
+    def step(tx: Transaction) -> set[str]:
         rows.cancel_open_works(tx, uid, "the job was deleted")
-        _remove_versions(tx, uid)
+        dropped = _remove_versions(tx, uid)
         for table in (works, rounds, prepared_files, secagg_messages, checkpoints, job_logs):
             tx.execute(delete(table).where(table.c.job_uid == uid))
         tx.execute(delete(jobs).where(jobs.c.uid == uid))
         tx.notify(rows.topic(uid))
+        return dropped
 
-    store.db.write(step)
-    delete_unreferenced(store, digests)
+    dropped = store.db.write(step)
+    delete_unreferenced(store, digests | dropped)
 
 
-def _remove_versions(tx: Transaction, uid: str) -> None:
-    """Remove the model versions that are the job's checkpoints. What it registered under a name stays."""
+def _remove_versions(tx: Transaction, uid: str) -> set[str]:
+    """Remove the model versions that are the job's checkpoints; digests of what their artifacts were made of.
+
+    What it registered under a name stays.
+    """
     mine = tx.execute(select(model_versions).where(model_versions.c.job_uid == uid)).all()
     for version in mine:
         audit.write(tx, version, "delete", audit.Actor(), reason="its job was deleted")
     tx.execute(delete(model_files).where(model_files.c.version_id.in_([version.id for version in mine])))
     tx.execute(delete(model_versions).where(model_versions.c.job_uid == uid))
+    return artifact_rows.drop(tx, mine)
 
 
 def extender_folder(store: Store, uid: str) -> Path:

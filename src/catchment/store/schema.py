@@ -276,11 +276,12 @@ model_versions = Table(
     Column("size_bytes", BigInteger, nullable=False, default=0),
     # What its author says of it: framework, signature, metrics and so on, as models.config reads it.
     Column("config", JSON),
-    # What it came as: "files", or the form of the artifact that was pushed ("ormb", "modelpack"), and then
-    # the digest of its manifest.
+    # What it came as: "files", or the form of the artifact that was pushed ("ormb", "modelpack").
     Column("form", String(16), nullable=False, default="files"),
     Column("manifest", String(71), index=True),
-    # Of a version that came as files and was asked for as an artifact: what that artifact is.
+    # The digest is that of the artifact's manifest; of files, once they were asked for as an artifact.
+    # What is known of the artifact: "blobs", its digests; "layer", facts of one that is made of the files;
+    # "referrers", what is attached to it; "held", the registry that keeps it where that is not this one.
     Column("artifact", JSON),
     Column("lineage", JSON, nullable=False),
     # The version that it was made from, and the job whose checkpoint it is; it goes with that job.
@@ -322,7 +323,8 @@ artifact_blobs = Table(
     Column("name", String(255), primary_key=True),
     Column("digest", String(71), primary_key=True),
     Column("size_bytes", BigInteger, nullable=False),
-    # "config", "layer", "manifest", or "blob" while no manifest has said what it is.
+    # "config", "layer", "manifest", "referrer" for the manifest of what is attached to another one, or "blob"
+    # while no manifest has said what it is.
     Column("kind", String(8), nullable=False),
     Column("media_type", String(255), nullable=False, default=""),
     # The version whose artifact it is a part of.
