@@ -65,6 +65,8 @@ def find_blob(store: Store, namespace: str, name: str, digest: str) -> FoundBlob
         if row.stored:
             return row.size_bytes, row.media_type, None, []
         version = rows.by_id(tx, row.version_id)
+        if version.state != ModelState.READY:
+            raise NotFound(f"the layer {digest} is of version {version.version!r}, which is {version.state}")
         return row.size_bytes, row.media_type, version, content.require_ready(tx, version)
 
     size, media_type, version, files = store.db.read(step)

@@ -15,7 +15,15 @@ import pytest
 from sqlalchemy import select, update
 
 from catchment.catalog import artifacts, blob_uploads, content, manager, pushing, repositories
-from catchment.errors import BlobsMissing, DigestMismatch, InvalidField, NotFound, OffsetMismatch, WrongState
+from catchment.errors import (
+    BadArtifact,
+    BlobsMissing,
+    DigestMismatch,
+    InvalidField,
+    NotFound,
+    OffsetMismatch,
+    WrongState,
+)
 from catchment.faults import FOLDER_VARIABLE
 from catchment.jobs import lifecycle, purge
 from catchment.registry.stored_layer import StoredLayer
@@ -85,6 +93,21 @@ def test_a_pushed_artifact_is_a_version_and_goes_without_a_trace(store: Store) -
     assert not list(store.blobs.staging_folder.iterdir())
     manager.delete_by_id(store, found["id"], ANNA)
     assert (blob_files(store), rows_of(store)) == (before, {})
+
+
+def test_packed_files_are_read_in_any_range_and_made_into_other_archives(store: Store) -> None:
+    push(store, ormb(FILES))
+    row = repositories.version_of_tag(store, *NET, "v1")
+    files = store.db.read(lambda tx: content.require_ready(tx, row))
+    travelling = artifacts.model_files(store, row, files, 0)
+    assert [file.name for file in travelling] == sorted(FILES)
+    for file in travelling:
+        data = FILES[file.name]
+        for start, stop in ((0, len(data)), (3, 5), (len(data) - 1, len(data)), (4, 4)):
+            assert b"".join(file.source.read(start, stop)) == data[start:stop]
+        with pytest.raises(BadArtifact, match="were announced"):
+            list(file.source.read(0, len(data) + 1))
+    assert unpacked(b"".join(StoredLayer(travelling).read())) == FILES
 
 
 def test_a_layer_that_is_known_is_not_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
