@@ -32,7 +32,7 @@ def receive(
     with _partial_file(folder, digest) as (file, path):
         try:
             _fill(file, digest, size, source, progress)
-            with _written(folder):
+            with writing(folder):
                 os.fsync(file.fileno())
         except (DigestMismatch, TransferError, _NoSpace):
             path.unlink(missing_ok=True)
@@ -78,7 +78,7 @@ def _fill(file: BinaryIO, digest: str, size: int, source: Source, progress: Prog
                     if done > size:
                         raise TransferError(f"{digest} was announced with {size} bytes, more are sent")
                     sha256.update(chunk)
-                    with _written(file.name):
+                    with writing(file.name):
                         _write_all(file, chunk)
                     sha256.settle()
                     if progress:
@@ -100,7 +100,8 @@ class _NoSpace(Unreachable):
 
 
 @contextmanager
-def _written(where: Path | str) -> Iterator[None]:
+def writing(where: Path | str) -> Iterator[None]:
+    """What goes wrong while something is written, in a sentence. Raises Unreachable."""
     try:
         yield
     except OSError as error:
@@ -130,7 +131,7 @@ def _partial_file(folder: Path, digest: str) -> Iterator[tuple[BinaryIO, Path]]:
             except BlockingIOError:
                 break
             # Between opening and locking, another may have finished the file and renamed it.
-            if _is_at(file, path):
+            if is_at(file, path):
                 yield file, path
                 return
     path = folder / f"{digest.replace(':', '-')}.{secrets.token_hex(8)}.partial"
@@ -142,7 +143,8 @@ def _partial_file(folder: Path, digest: str) -> Iterator[tuple[BinaryIO, Path]]:
         path.unlink(missing_ok=True)
 
 
-def _is_at(file: BinaryIO, path: Path) -> bool:
+def is_at(file: BinaryIO, path: Path) -> bool:
+    """Whether this open file is the one that has the name now."""
     try:
         return os.fstat(file.fileno()).st_ino == path.stat().st_ino
     except FileNotFoundError:
