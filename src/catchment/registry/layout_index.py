@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from catchment.durable import write_synced
 from catchment.errors import InvalidField, Unreachable
 from catchment.models import go_json
 from catchment.registry.artifacts import Descriptor, Index, read_manifest
-from catchment.registry.partial import write_synced
 from catchment.registry.references import check_repository, check_tag
 
 REF_NAME = "org.opencontainers.image.ref.name"

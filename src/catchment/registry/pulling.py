@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
-from catchment.errors import AlreadyExists, BadArtifact, Refused, TransferError
+from catchment.errors import BadArtifact
 from catchment.models import documents
+from catchment.models.aside import appear, check_free, workplace, writing
 from catchment.models.config import ModelConfig
 from catchment.models.files import Limits
 from catchment.models.folders import inside_model
+from catchment.models.spans import FileSource
+from catchment.models.unfolding import Tree
 from catchment.registry import modelpack, ormb
 from catchment.registry.artifacts import Descriptor, StoredManifest, read_model_manifest
 from catchment.registry.backend import blob_source
 from catchment.registry.copying import Place
+from catchment.registry.layer_reading import read_layer
 from catchment.registry.modelpack_layers import PackLayer
 from catchment.registry.moving import THREADS, Meter, MoveProgress, in_parallel
-from catchment.registry.partial import is_at, receive, sync_folder, writing
-from catchment.registry.unfolding import Tree
+from catchment.registry.partial import receive
 
 
 @dataclass(frozen=True)
@@ -88,28 +87,21 @@ def pull_folder(
             Unreachable also when the disk is full.
     """
     folder, limits = folder.resolve(), limits or Limits()
-    _check_free(folder)
+    check_free(folder)
     stored = source.registry.get_manifest(source.repository, reference)
     contents = _contents(source, stored)
     size = sum({each.blob.digest: each.blob.size for each in contents.layers}.values())
     if size > limits.max_bytes:
         raise BadArtifact(f"the artifact has {size} bytes, {limits.max_bytes} are allowed")
-    with _workplace(folder, stored.digest) as work:
+    with workplace(folder, stored.digest.removeprefix("sha256:")[:16]) as work:
         meter = Meter(size, progress)
         blobs = {each.blob.digest: each.blob for each in contents.layers}
         fetch = [partial(_fetch, source, blob, work, meter) for blob in blobs.values()]
         in_parallel(fetch, threads, meter)
         with writing(work):
             _unfold(contents, work, limits)
-            _appear(work / "tree", folder)
+            appear(work / "tree", folder)
     return Pulled(folder, stored.digest, contents.form)
-
-
-def _check_free(folder: Path) -> None:
-    if folder.is_dir() and folder.samefile(Path.cwd()):
-        raise Refused(f"{folder} is the current folder, which cannot be replaced; name a new one")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise AlreadyExists(f"there is something in {folder} already; name a new or an empty folder")
 
 
 def _contents(source: Place, stored: StoredManifest) -> _Contents:
@@ -138,33 +130,6 @@ def _small(source: Place, blob: Descriptor) -> bytes:
     return bytes(data)
 
 
-@contextmanager
-def _workplace(folder: Path, digest: str) -> Iterator[Path]:
-    """A hidden folder beside the one that is made, ours alone; what it holds stays when a transfer breaks."""
-    work = folder.with_name(f".{folder.name[:100]}.{digest.removeprefix('sha256:')[:16]}.pull")
-    with writing(work):
-        work.mkdir(parents=True, exist_ok=True)
-        lock = (work / "lock").open("a+b")
-    with lock:
-        if not _locked(lock, work / "lock"):
-            raise Refused(f"another pull to {folder} is at work")
-        try:
-            yield work
-        except (BadArtifact, TransferError):
-            shutil.rmtree(work)
-            raise
-        shutil.rmtree(work)
-
-
-def _locked(lock: BinaryIO, path: Path) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    # Whoever had it may have ended meanwhile, and removed it.
-    return is_at(lock, path)
-
-
 def _fetch(source: Place, blob: Descriptor, work: Path, meter: Meter) -> None:
     meter.check()
     path = _blob_path(work, blob.digest)
@@ -187,7 +152,10 @@ def _unfold(contents: _Contents, work: Path, limits: Limits) -> None:
     named = modelpack.model_name if contents.form == "modelpack" else _below_model
     for layer in contents.layers:
         if layer.packing:
-            tree.unpack(_blob_path(work, layer.blob.digest), layer.packing, named)
+            packed = FileSource(_blob_path(work, layer.blob.digest)).read(0, layer.blob.size)
+            for member in read_layer(packed, limits, layer.packing):
+                if name := named(member.name):
+                    tree.add(member, name)
     raw = [layer for layer in contents.layers if not layer.packing]
     last = {layer.blob.digest: layer for layer in raw}
     for layer in raw:
@@ -199,14 +167,3 @@ def _unfold(contents: _Contents, work: Path, limits: Limits) -> None:
 def _below_model(name: str) -> str:
     """The original client packs nothing beside `model/`; from others it is passed over, as by our server."""
     return name if inside_model(name) else ""
-
-
-def _appear(tree: Path, folder: Path) -> None:
-    """Put the tree where it belongs: over nothing, or over an empty folder."""
-    try:
-        tree.rename(folder)
-    except OSError as error:
-        raise Refused(
-            f"{folder} cannot be replaced by the model: {error.strerror}; name a new folder"
-        ) from None
-    sync_folder(folder.parent)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
 
 from catchment.errors import Refused
+from catchment.models.aside import writing
 from catchment.models.config import ModelConfig
 from catchment.models.files import ModelFile
 from catchment.models.folders import read_folder
@@ -23,7 +24,6 @@ from catchment.registry.backend import CHUNK_BYTES, Chunk, Source, bytes_source
 from catchment.registry.copying import Place
 from catchment.registry.layer import write_layer
 from catchment.registry.moving import THREADS, Meter, MoveProgress, in_parallel
-from catchment.registry.partial import writing
 from catchment.registry.stored_layer import StoredLayer
 
 Form = Literal["ormb", "modelpack"]

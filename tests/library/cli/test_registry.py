@@ -159,7 +159,11 @@ def test_a_folder_is_pushed_and_pulled(
         (("push", "{folder}", "project/net:v1"), 1, "names no registry"),
         (("push", "{folder}", "oci:x:a/b@sha256:" + "0" * 64), 1, "give a tag instead"),
         (("push", "{folder}", "oci:x:a/b", "--form", "helm"), 2, "'helm' is not one of"),
-        (("push", "{folder}", "oci:x:a/b", "--form", "modelpack", "--deflate"), 1, "holds each file as it is"),
+        (
+            ("push", "{folder}", "oci:x:a/b", "--form", "modelpack", "--deflate"),
+            1,
+            "holds each file as it is",
+        ),
         (("push", "{folder}", "oci:x:a/b"), 1, "holds no folder model/"),
         (("push", "/no/such/folder", "oci:x:a/b"), 2, "does not exist"),
         (("pull", "oci:/no/such/folder:a/b"), 3, "there is no OCI image layout"),

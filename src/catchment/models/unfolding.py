@@ -1,22 +1,19 @@
-"""The folder that layers unfold to: safe names, plain modes, synced files."""
+"""The folder of a model that came in as an archive: safe names, plain modes, synced files."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from catchment.durable import sync_folder, write_synced
 from catchment.errors import BadArtifact
 from catchment.models import config as configs
 from catchment.models import documents
 from catchment.models.config import ORMBFILE, ModelConfig
 from catchment.models.files import MODEL_FOLDER, Limits, Names
-from catchment.models.spans import FileSource
-from catchment.registry.layer_reading import read_layer
-from catchment.registry.partial import sync_folder, write_synced
-from catchment.registry.unpacking import Packing
+from catchment.models.receiving import Incoming
 
 _LATEST = 2**33
 """Seconds since 1970 that file systems can hold; the year 2242."""
@@ -27,7 +24,7 @@ class Tree:
 
     Args:
         folder: is not there yet.
-        limits: of all layers together.
+        limits: of all archives together.
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
@@ -36,27 +33,18 @@ class Tree:
         self._names = Names()
         folder.mkdir()
 
-    def unpack(self, layer: Path, packing: Packing, named: Callable[[str], str]) -> None:
-        """Write the files of a packed layer.
-
-        Args:
-            layer: its bytes.
-            packing: what it must be.
-            named: where a file of this name belongs; empty where it is passed over.
+    def add(self, incoming: Incoming, name: str) -> None:
+        """Write a file of an archive under this name.
 
         Raises:
-            BadArtifact: it is damaged, or holds what is not safe or is there already.
+            BadArtifact: the archive is damaged, the name is taken, or it is too large.
         """
-        for member in read_layer(FileSource(layer).read(0, layer.stat().st_size), self._left, packing):
-            name = named(member.name)
-            if not name:
-                continue
-            path = self._take(name, member.size)
-            with path.open("xb") as file:
-                for piece in member.read():
-                    file.write(piece)
-                file.flush()
-                _settle(path, file.fileno(), member.mode, member.mtime)
+        path = self._take(name, incoming.size)
+        with path.open("xb") as file:
+            for piece in incoming.read():
+                file.write(piece)
+            file.flush()
+            _settle(path, file.fileno(), incoming.mode, incoming.mtime)
 
     def place(self, name: str, blob: Path, mode: int, mtime: int, *, move: bool) -> None:
         """Put a whole file in. Raises BadArtifact when its name is taken, or it is too large."""
@@ -91,7 +79,7 @@ class Tree:
         """The path of a new file."""
         self._names.add(name)
         if not self._left.max_files or size > self._left.max_bytes:
-            raise BadArtifact("the artifact's layers hold more files or bytes together than are allowed")
+            raise BadArtifact("the archives hold more files or bytes together than are allowed")
         self._left = replace(
             self._left, max_files=self._left.max_files - 1, max_bytes=self._left.max_bytes - size
         )
