@@ -52,7 +52,7 @@ chaos: $(STAMP) ## kill every part at every named point, then at random for CHAO
 
 bench: $(STAMP) ## measure rounds, aggregation, transfers, registries, requests and algorithms, each beside its floor
 	@$(BIN)/python benchmarks/rounds.py $(BENCH_ARGS)
-	@for part in aggregate artifacts transfer registry api algorithms simulation; do $(BIN)/python benchmarks/$$part.py || exit 1; done
+	@for part in aggregate artifacts transfer registry folders api algorithms simulation; do $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 format: $(STAMP) ## format the code and fix what linters can fix
 	$(BIN)/ruff format .

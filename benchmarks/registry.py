@@ -75,7 +75,7 @@ def measure(folder: Path, size: int, repeats: int, oras: str | None) -> dict[str
         for _ in range(repeats):
             pushed: dict[str, str] = {}
             for name in names:
-                pushed[name] = _made_unlike(source)
+                pushed[name] = made_unlike(source)
                 task = {"host": server.host, "source": str(source), "digest": pushed[name], "who": name}
                 taken.setdefault(f"{name} push", []).append(_run({**task, "way": "push"}, oras))
             for name in names:
@@ -119,21 +119,21 @@ def _run(task: Task, oras: str | None) -> dict[str, float]:
 
 def _timed(task: Task) -> dict[str, float]:
     """Do it; seconds, CPU seconds and MiB by which the process has grown at most."""
-    transfer = {"floor": _floor, "ours": _ours, "oras": _oras}[task["who"]](task)
-    before = _memory("VmRSS")
+    transfer = {"floor": floor_of, "ours": _ours, "oras": _oras}[task["who"]](task)
+    before = memory_mib("VmRSS")
     began, cpu = time.perf_counter(), time.process_time()
     transfer()
     took = {"s": time.perf_counter() - began, "cpu": time.process_time() - cpu}
-    return {**took, "memory": _memory("VmHWM") - before}
+    return {**took, "memory": memory_mib("VmHWM") - before}
 
 
-def _memory(which: str) -> float:
+def memory_mib(which: str) -> float:
     """MiB of this process: VmRSS now, or VmHWM at most."""
     status = Path("/proc/self/status").read_text()
     return float(status.split(f"{which}:")[1].split()[0]) / 1024
 
 
-def _made_unlike(source: Path) -> str:
+def made_unlike(source: Path) -> str:
     """Change the file, so that the registry does not know it yet; its digest."""
     with source.open("r+b") as file:
         file.write(secrets.token_bytes(16))
@@ -141,7 +141,7 @@ def _made_unlike(source: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _floor(task: Task) -> Callable[[], None]:
+def floor_of(task: Task) -> Callable[[], None]:
     connection = http.client.HTTPConnection(task["host"], timeout=600)
     connection.connect()
 

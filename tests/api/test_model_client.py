@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catchment.client import Client, transfers
-from catchment.errors import DigestMismatch, NotFound, Refused
+from catchment.client import Client, folders, transfers
+from catchment.errors import AlreadyExists, BadArtifact, DigestMismatch, FormatMismatch, NotFound, Refused
 from tests.api.serving import ApiProcess, api_process
 from tests.conftest import free_port
 
@@ -145,3 +145,180 @@ def test_the_command_does_the_same(running: ApiProcess, source: Path, tmp_path: 
     run("delete", "net", "v2")
     run("delete", "net", "--all")
     run("get", "net", "v1", code=3)
+
+
+FILES = {"net.onnx": DATA, "labels.txt": b"one\ntwo\n", "deep/er/empty": b""}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A model as people keep it."""
+    made = tmp_path / "mine"
+    for name, data in FILES.items():
+        path = made / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    (made / "ormbfile.yaml").write_bytes(b"author: Mia\ndescription: of the spring\nlabels: {kind: '1'}\n")
+    return made
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The files of a model's folder."""
+    below = folder / "model"
+    return {
+        path.relative_to(below).as_posix(): path.read_bytes() for path in below.rglob("*") if path.is_file()
+    }
+
+
+def test_a_folder_goes_up_and_comes_down_as_it_was(
+    running: ApiProcess, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "PART_BYTES", 1_000_000)
+    seen: list[tuple[int, int]] = []
+    with Client(running.url) as client:
+        made = client.models.push(folder, "net", "v1", progress=lambda *now: seen.append(now), user="mia")
+        assert (made.state, made.format, made.runtime) == ("ready", "ONNX", "onnx")
+        assert made.description == "of the spring"
+        assert [done for done, _ in seen[:3]] == [1_000_000, 2_000_000, 3_000_000]
+        assert seen[-1][0] == seen[-1][1]
+        assert client.models.push(folder, "net", "v1").id == made.id
+        assert "mia" in client.models.lineage(made.id)["events"][0]["claimed"]
+        seen.clear()
+        target = tmp_path / "down"
+        assert client.models.pull("net", "v1", target, progress=lambda *now: seen.append(now)) == target
+        assert content(target) == FILES
+        assert seen[-1][0] == seen[-1][1] > len(DATA)
+        described = (target / "ormbfile.yaml").read_text()
+        assert "author: Mia\n" in described
+        assert "kind: '1'\n" in described
+        assert client.models.pull("net", "v1", tmp_path) == tmp_path / "net"
+        again = client.models.push(target, "net", "v2", description="of the summer")
+        assert (again.digest, again.description) == (made.digest, "of the summer")
+        with pytest.raises(AlreadyExists):
+            client.models.pull("net", "v1", tmp_path)
+        assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".pull")]
+
+
+def test_folders_that_cannot_go_up_are_refused(running: ApiProcess, folder: Path, source: Path) -> None:
+    with Client(running.url) as client:
+        for wrong, kind, said in (
+            ({"format": "H5"}, FormatMismatch, r"needs \*\.h5"),
+            ({"format": "Clay"}, FormatMismatch, "not known"),
+            ({"user": "../mia"}, Refused, "X-User: is required"),
+            ({"namespace": "nowhere"}, NotFound, "nowhere"),
+        ):
+            with pytest.raises(kind, match=said):
+                client.models.push(folder, "net", "v1", **wrong)  # type: ignore[arg-type]
+        with pytest.raises(BadArtifact, match="no folder model/"):
+            client.models.push(folder / "model", "net", "v1")
+        for arguments in ({}, {"runtime": "pytorch", "format": "ONNX"}):
+            with pytest.raises(Refused, match="a file needs a runtime and has no format"):
+                client.models.push(source, "net", "v1", **arguments)  # type: ignore[arg-type]
+        assert client.models.list() == []
+        client.models.push(folder, "net", "v1")
+        (folder / "model" / "labels.txt").write_bytes(b"other")
+        with pytest.raises(Refused, match="push a new version"):
+            client.models.push(folder, "net", "v1")
+
+
+def test_an_upload_of_a_folder_outlives_a_killed_server(
+    running: ApiProcess, home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "PART_BYTES", 1_000_000)
+    with Client(running.url) as client, ExitStack() as ends:
+        seen: list[int] = []
+
+        def kill_after_the_first(done: int, _: int) -> None:
+            seen.append(done)
+            if done == 1_000_000:
+                running.process.kill()
+                running.process.wait(20)
+                ends.enter_context(api_process(home, int(running.url.rpartition(":")[2])))
+
+        made = client.models.push(folder, "net", "v1", progress=kill_after_the_first)
+        assert running.process.returncode == -9
+        assert made.state == "ready"
+        assert seen[:3] == [1_000_000, 2_000_000, 3_000_000]
+
+
+class GivenUp(Exception):
+    """Stands for a person's Ctrl-C."""
+
+
+def test_an_upload_that_was_given_up_goes_on(
+    running: ApiProcess, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "PART_BYTES", 1_000_000)
+    with Client(running.url) as client:
+
+        def give_up(done: int, _: int) -> None:
+            if done == 2_000_000:
+                raise GivenUp
+
+        with pytest.raises(GivenUp):
+            client.models.push(folder, "net", "v1", progress=give_up)
+        seen: list[int] = []
+        client.models.push(folder, "net", "v1", progress=lambda done, _: seen.append(done))
+        assert seen[0] == 3_000_000
+        with pytest.raises(GivenUp):
+            client.models.push(folder, "net", "v2", progress=give_up)
+        # Other bytes of the same length: the beginning that the server has is thrown away.
+        (folder / "model" / "net.onnx").write_bytes(DATA[::-1])
+        seen.clear()
+        made = client.models.push(folder, "net", "v2", progress=lambda done, _: seen.append(done))
+        assert made.state == "ready"
+        assert seen[:2] == [3_000_000, 1_000_000]
+
+
+def test_a_download_of_a_folder_goes_on_where_it_was(
+    running: ApiProcess, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfers, "PIECE_BYTES", 500_000)
+    with Client(running.url) as client:
+        client.models.push(folder, "net", "v1")
+        target = tmp_path / "down"
+
+        def give_up(done: int, _: int) -> None:
+            if done >= 1_000_000:
+                raise GivenUp
+
+        with pytest.raises(GivenUp):
+            client.models.pull("net", "v1", target, progress=give_up)
+        assert not target.exists()
+        (left,) = [path for path in tmp_path.iterdir() if path.name.endswith(".pull")]
+        seen: list[int] = []
+        client.models.pull("net", "v1", target, progress=lambda done, _: seen.append(done))
+        assert min(seen) > 1_000_000
+        assert content(target) == FILES
+        assert not left.exists()
+        with pytest.raises(GivenUp):
+            client.models.pull("net", "v1", tmp_path / "other", progress=give_up)
+        (left,) = [path for path in tmp_path.iterdir() if path.name.endswith(".pull")]
+        damaged = bytearray((left / "zip").read_bytes())
+        damaged[500_000] ^= 1
+        (left / "zip").write_bytes(damaged)
+        with pytest.raises(BadArtifact):
+            client.models.pull("net", "v1", tmp_path / "other")
+        assert not left.exists()
+        client.models.pull("net", "v1", tmp_path / "other")
+        assert content(tmp_path / "other") == FILES
+
+
+def test_the_command_pushes_and_pulls_folders(running: ApiProcess, folder: Path, tmp_path: Path) -> None:
+    def run(*arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "catchment.cli", "model", *arguments, "--server", running.url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    run("push", str(folder), "net", "v1", "--format", "H5", code=1)
+    assert "state        ready" in run("push", str(folder), "net", "v1", "--tenant", "lab", "--user", "mia")
+    assert "mia" in run("get", "net", "v1")
+    assert run("pull", "net", "v1", str(tmp_path)).strip() == str(tmp_path / "net")
+    assert content(tmp_path / "net") == FILES
+    run("pull", "net", "v1", str(tmp_path), code=1)

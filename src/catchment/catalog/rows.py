@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +10,7 @@ from sqlalchemy import Row, delete, insert, select, update
 
 from catchment.catalog.states import ModelState
 from catchment.errors import NotFound
+from catchment.models.files import version_digest
 from catchment.store.database import Transaction
 from catchment.store.schema import model_files, model_versions
 
@@ -112,12 +111,8 @@ def ready_values(files: list[VersionFile]) -> dict[str, Any]:
 
 
 def tree_digest(files: list[VersionFile]) -> str:
-    """The digest of a version: of its one file, or of the list of all paths and digests as compact JSON."""
-    if len(files) == 1:
-        return files[0].digest
-    listed = [[file.path, file.digest] for file in sorted(files, key=lambda file: file.path)]
-    packed = json.dumps(listed, separators=(",", ":"), ensure_ascii=False).encode()
-    return f"sha256:{hashlib.sha256(packed).hexdigest()}"
+    """The digest of a version with these files."""
+    return version_digest({file.path: file.digest for file in files})
 
 
 def storage_path(row: Row[Any]) -> str | None:

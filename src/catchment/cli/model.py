@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from catchment.cli.options import connect, namespace_option, server_options
 from catchment.cli.output import print_fields, print_json, print_table
 from catchment.cli.transferring import shown_transfer
-from catchment.client.models import ModelVersion
+from catchment.client.model_version import ModelVersion
 from catchment.errors import Refused
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 name_argument = click.argument("name", metavar="NAME")
 version_argument = click.argument("version", metavar="VERSION")
@@ -18,6 +22,13 @@ description_option = click.option("--description", default="", help="What the ve
 runtime_option = click.option(
     "--runtime", required=True, help="Such as pytorch, keras or onnx; jobs train the first two."
 )
+
+
+def claim_options(command: F) -> F:
+    """--tenant and --user."""
+    tenant = click.option("--tenant", default="", help="For whom, in the audit; by default the login name.")
+    user = click.option("--user", default="", help="Who, in the audit; by default the login name.")
+    return tenant(user(command))
 
 
 @click.group()
@@ -61,11 +72,13 @@ def create(
 
 
 @model.command()
-@click.argument("source", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE")
+@click.argument("source", type=click.Path(exists=True, path_type=Path), metavar="SOURCE")
 @name_argument
 @version_argument
-@runtime_option
+@click.option("--runtime", default="", help="Of a file, such as pytorch, keras or onnx.")
+@click.option("--format", "format_name", default="", help="Of a folder, such as ONNX; else ormbfile.yaml's.")
 @description_option
+@claim_options
 @namespace_option
 @server_options
 def push(
@@ -73,16 +86,28 @@ def push(
     name: str,
     version: str,
     runtime: str,
+    format_name: str,
     description: str,
+    tenant: str,
+    user: str,
     namespace: str,
     server: str,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Upload a file as a new version, or go on with an upload that broke off."""
+    """Upload a file, or a folder with model/, as a new version; goes on with an upload that broke off."""
     with connect(server, token_file) as client, shown_transfer(f"{name} {version}", as_json) as told:
         made = client.models.push(
-            source, name, version, runtime, namespace=namespace, description=description, progress=told
+            source,
+            name,
+            version,
+            runtime,
+            namespace=namespace,
+            description=description,
+            format=format_name,
+            tenant=tenant,
+            user=user,
+            progress=told,
         )
     _report(made, as_json)
 
@@ -91,20 +116,26 @@ def push(
 @name_argument
 @version_argument
 @click.argument("target", type=click.Path(path_type=Path), default=Path(), metavar="[TARGET]")
+@claim_options
 @namespace_option
 @server_options
 def pull(
     name: str,
     version: str,
     target: Path,
+    tenant: str,
+    user: str,
     namespace: str,
     server: str,
     token_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Download a version's file, to a path or into a folder; goes on with a download that broke off."""
+    """Download a version to a path or into a folder; goes on with a download that broke off."""
     with connect(server, token_file) as client, shown_transfer(f"{name} {version}", as_json) as told:
-        path = client.models.pull(name, version, target, namespace=namespace, progress=told)
+        models = client.models
+        path = models.pull(
+            name, version, target, namespace=namespace, tenant=tenant, user=user, progress=told
+        )
     if as_json:
         print_json({"path": str(path)})
     else:

@@ -55,38 +55,55 @@ def server_options(command: F) -> F:
         type=click.Path(dir_okay=False, path_type=Path),
         help=f"File with the bearer token; otherwise {TOKEN_VARIABLE} of the environment, if any.",
     )
-    ca_file = click.option(
-        "--ca-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        envvar="CATCHMENT_CA_FILE",
-        expose_value=False,
-        callback=_remember,
-        help="Certificates (PEM) that the server's is checked against; otherwise the system's.",
+    over_tls = tls_options(
+        "Certificates (PEM) that the server's is checked against; otherwise the system's.",
+        "Send the token to another machine without TLS, in plain text.",
     )
-    insecure_http = click.option(
-        "--insecure-http",
-        is_flag=True,
-        envvar="CATCHMENT_INSECURE_HTTP",
-        expose_value=False,
-        callback=_remember,
-        help="Send the token to another machine without TLS, in plain text.",
-    )
-    return server(token(ca_file(insecure_http(json_option(command)))))
+    return server(token(over_tls(json_option(command))))
 
 
-def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    """Keep for `connect` what no command itself looks at."""
+def tls_options(ca_file: str, insecure_http: str) -> Callable[[F], F]:
+    """--ca-file and --insecure-http with these words of help, kept for `remembered`."""
+
+    def add(command: F) -> F:
+        certificates = click.option(
+            "--ca-file",
+            type=click.Path(dir_okay=False, path_type=Path),
+            envvar="CATCHMENT_CA_FILE",
+            expose_value=False,
+            callback=remember,
+            help=ca_file,
+        )
+        plain = click.option(
+            "--insecure-http",
+            is_flag=True,
+            envvar="CATCHMENT_INSECURE_HTTP",
+            expose_value=False,
+            callback=remember,
+            help=insecure_http,
+        )
+        return certificates(plain(command))
+
+    return add
+
+
+def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Callback of options that no command itself looks at."""
     ctx.meta[f"{__name__}.{parameter.name}"] = value
+
+
+def remembered(name: str) -> Any:
+    """What `remember` has kept of an option; None where the command does not have it."""
+    return click.get_current_context().meta.get(f"{__name__}.{name}")
 
 
 def connect(server: str, token_file: Path | None) -> Client:
     """A client with the token of the file, else of the environment, else none; TLS as the options say."""
-    given = click.get_current_context().meta
     return Client(
         server,
         read_token(token_file),
-        ca_file=given.get(f"{__name__}.ca_file"),
-        insecure_http=bool(given.get(f"{__name__}.insecure_http")),
+        ca_file=remembered("ca_file"),
+        insecure_http=bool(remembered("insecure_http")),
     )
 
 

@@ -3,76 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from catchment.cli.options import json_option
 from catchment.cli.output import print_fields, print_json, print_table, say
+from catchment.cli.registry_access import NAMES, access_options, open_access
+from catchment.cli.registry_folders import pull, push
 from catchment.cli.transferring import shown_transfer
 from catchment.errors import Refused
 
 if TYPE_CHECKING:
     from catchment.registry.artifacts import Descriptor
     from catchment.registry.backend import ArtifactEntry
-    from catchment.registry.opening import Access
-
-F = TypeVar("F", bound=Callable[..., Any])
-_NAMES = "HOST/project/name[:tag][@digest] or oci:FOLDER[:project/name[:tag]]"
-
-
-def access_options(command: F) -> F:
-    """--credentials, --ca-file and --insecure-http, handed to the command as `access`."""
-    credentials = click.option(
-        "--credentials",
-        type=click.Path(dir_okay=False, path_type=Path),
-        default=Path("~/.catchment/registries.json"),
-        show_default=True,
-        envvar="CATCHMENT_REGISTRY_CREDENTIALS",
-        expose_value=False,
-        callback=_remember,
-        help="File with logins, in the form of docker's config.json.",
-    )
-    ca_file = click.option(
-        "--ca-file",
-        type=click.Path(dir_okay=False, path_type=Path),
-        envvar="CATCHMENT_CA_FILE",
-        expose_value=False,
-        callback=_remember,
-        help="Certificates (PEM) that the registry's is checked against; otherwise the system's.",
-    )
-    insecure_http = click.option(
-        "--insecure-http",
-        is_flag=True,
-        envvar="CATCHMENT_INSECURE_HTTP",
-        expose_value=False,
-        callback=_remember,
-        help="Speak plain http to another machine that does not speak TLS.",
-    )
-    return credentials(ca_file(insecure_http(json_option(command))))
-
-
-def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
-    ctx.meta[f"{__name__}.{parameter.name}"] = value
-
-
-def _given(name: str) -> Any:
-    return click.get_current_context().meta[f"{__name__}.{name}"]
-
-
-def _access() -> Access:
-    from catchment.registry.credentials import CredentialsFile
-    from catchment.registry.opening import Access
-
-    logins = CredentialsFile(_given("credentials").expanduser())
-    return Access(logins, _given("ca_file"), bool(_given("insecure_http")))
 
 
 @click.group()
 def registry() -> None:
-    """Look into registries of models, and copy artifacts between them."""
+    """Push, pull, list, inspect and copy models in registries and image layouts."""
+
+
+registry.add_command(push)
+registry.add_command(pull)
 
 
 @registry.command()
@@ -90,12 +42,12 @@ def login(host: str, username: str, password_stdin: bool, as_json: bool) -> None
     password = (
         sys.stdin.readline().rstrip("\r\n") if password_stdin else click.prompt("Password", hide_input=True)
     )
-    access = _access()
+    access = open_access()
     made = Credentials(username, password)
     client = Access.remote(replace(access, credentials=None), host, made)
     client.ping()
     client.close()
-    assert access.credentials is not None  # noqa: S101 - _access gives it
+    assert access.credentials is not None  # noqa: S101 - open_access gives it
     access.credentials.store(host, made)
     if as_json:
         print_json({"host": client.name, "username": username})
@@ -108,8 +60,8 @@ def login(host: str, username: str, password_stdin: bool, as_json: bool) -> None
 @access_options
 def logout(host: str, as_json: bool) -> None:
     """Forget the login at HOST; fine when there is none."""
-    access = _access()
-    assert access.credentials is not None  # noqa: S101 - _access gives it
+    access = open_access()
+    assert access.credentials is not None  # noqa: S101 - open_access gives it
     had = access.credentials.remove(host)
     if as_json:
         print_json({"host": host, "removed": had})
@@ -128,7 +80,7 @@ def list_(where: str, as_json: bool) -> None:
     from catchment.registry.opening import open_for_listing, parse_listing
 
     place = parse_listing(where, field="WHERE")
-    opened = open_for_listing(place, _access())
+    opened = open_for_listing(place, open_access())
     try:
         if place.repository:
             _show_artifacts(opened.artifacts(place.repository), as_json)
@@ -178,8 +130,8 @@ def inspect(artifact: str, as_json: bool) -> None:
 
     location = parse_location(artifact, field="ARTIFACT")
     if location.reference is None:
-        raise Refused(f"{artifact} names a layout, no artifact: {_NAMES}")
-    opened = location.open(_access())
+        raise Refused(f"{artifact} names a layout, no artifact: {NAMES}")
+    opened = location.open(open_access())
     try:
         repository = location.reference.repository
         stored = opened.get_manifest(repository, location.reference.target)
@@ -231,14 +183,14 @@ def copy(source: str, target: str, referrers: bool, threads: int, as_json: bool)
         parse_location(text, field=name) for text, name in ((source, "SOURCE"), (target, "TARGET"))
     )
     if origin.reference is None:
-        raise Refused(f"{source} names a layout, no artifact: {_NAMES}")
+        raise Refused(f"{source} names a layout, no artifact: {NAMES}")
     to = goal.reference or origin.reference
     if to.digest and goal.reference:
         raise Refused(f"{target}: a copy has the digest of its source; give a tag instead")
     tag = to.tag or (
         "" if origin.reference.digest and not origin.reference.tag else origin.reference.tag or "latest"
     )
-    access = _access()
+    access = open_access()
     from_registry = origin.open(access)
     same = (origin.folder, origin.reference.host) == (goal.folder, to.host if goal.folder is None else "")
     to_registry = from_registry if same else goal.open(access, new=True)

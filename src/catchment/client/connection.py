@@ -103,22 +103,18 @@ class Connection:
             Unreachable: there is no answer, or it broke off, or nothing came within the time-out.
         """
         try:
-            self._http.close()
-            self._http.request("GET", self._base + path, headers={**self._headers(), **headers})
-            with self._http.getresponse() as response:
-                if response.status >= 300:
-                    raise answered_error(response.status, response.read(), f"GET {path}")
+            with self.receiving(path, headers) as response:
                 while line := response.readline():
                     yield line.rstrip(b"\r\n")
-        except (http.client.HTTPException, OSError, ValueError) as error:
+        except ValueError as error:
             raise Unreachable(self._why(error)) from None
-        finally:
-            self._http.close()
 
     def send(
-        self, method: str, path: str, body: memoryview | bytes, headers: Mapping[str, str]
+        self, method: str, path: str, body: memoryview | bytes | Iterator[bytes], headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send bytes; the answer's status, headers (in small letters) and content, whatever they say.
+
+        Pieces of bytes need their Content-Length among the headers.
 
         Raises:
             Unreachable: there is no answer; how much was taken is not known.
@@ -131,10 +127,20 @@ class Connection:
         except (http.client.HTTPException, OSError) as error:
             self._http.close()
             raise Unreachable(self._why(error)) from None
+        except BaseException:
+            self._http.close()  # a request that is half sent
+            raise
+
+    def allow(self, timeout_s: float) -> None:
+        """How long the server may be silent from now on."""
+        self._http.timeout = timeout_s
+        self._http.close()
 
     @contextmanager
-    def receiving(self, path: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResponse]:
-        """The answer to a GET, to be read in a `with` block; the connection is closed afterwards.
+    def receiving(
+        self, path: str, headers: Mapping[str, str], *, method: str = "GET"
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request without a body, to be read in a `with` block that closes the connection.
 
         Raises:
             Unauthorized, NotFound, Refused, CatchmentError: as `json`.
@@ -142,10 +148,11 @@ class Connection:
         """
         try:
             self._http.close()
-            self._http.request("GET", self._base + path, headers={**self._headers(), **headers})
+            self._http.request(method, self._base + path, headers={**self._headers(), **headers})
             with self._http.getresponse() as response:
                 if response.status >= 300:
-                    raise answered_error(response.status, response.read(), f"GET {path.partition('?')[0]}")
+                    what = f"{method} {path.partition('?')[0]}"
+                    raise answered_error(response.status, response.read(), what)
                 yield response
         except (http.client.HTTPException, OSError) as error:
             raise Unreachable(self._why(error)) from None
@@ -228,8 +235,9 @@ def _document(content: bytes) -> dict[str, Any]:
 
 
 def _reason(document: dict[str, Any]) -> str:
-    """The sentence in an error's body: `reason` of the documented shape, `detail` of problem details."""
-    for key in ("reason", "detail", "message", "title"):
+    """The sentence in an error's body: `message` of the registry's shape, whose `reason` is the kind; else
+    `reason` of the other documented shape, or `detail` of problem details."""
+    for key in ("message", "reason", "detail", "title"):
         if isinstance(document.get(key), str) and document[key]:
             return str(document[key])[:MAX_REASON_CHARACTERS]
     return ""

@@ -3,70 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from catchment.client import transfers
 from catchment.client.connection import Connection
+from catchment.client.model_version import ModelVersion
 from catchment.client.reading import reading
-from catchment.errors import NotFound, Refused
+from catchment.errors import NotFound, Refused, Unreachable
 
 Progress = Callable[[int, int], None]
 """Called with the bytes done and the bytes in all."""
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """A version of a model as the server shows it."""
-
-    id: str
-    namespace: str
-    name: str
-    version: str
-    runtime: str
-    format: str
-    state: str
-    progress: int
-    """0 to 100."""
-    description: str
-    create_time: str
-    storage_info: tuple[str, str]
-    file_name: str | None
-    digest: str | None
-    size_bytes: int
-    error: str
-    document: Mapping[str, Any] = field(repr=False)
-
-    @classmethod
-    def parse(cls, document: Any) -> ModelVersion:
-        """The version of an answer's JSON.
-
-        Raises:
-            Unreachable: this is no answer of a Catchment server.
-        """
-        with reading("model"):
-            info = document["version_info"]
-            namespace, path = document["storage_info"]
-            return cls(
-                id=document["id"],
-                namespace=document["namespace"],
-                name=document["name"],
-                version=info["version"],
-                runtime=document["runtime"],
-                format=document.get("format") or "",
-                state=document["state"],
-                progress=int(document.get("progress") or 0),
-                description=info.get("description") or "",
-                create_time=info.get("time") or "",
-                storage_info=(namespace, path),
-                file_name=document.get("file_name"),
-                digest=document.get("digest"),
-                size_bytes=int(document.get("size_bytes") or 0),
-                error=document.get("error_msg") or "",
-                document=document,
-            )
 
 
 class Models:
@@ -103,18 +51,42 @@ class Models:
         source: Path,
         name: str,
         version: str,
-        runtime: str,
+        runtime: str = "",
         *,
         namespace: str = "default",
         description: str = "",
+        format: str = "",
+        tenant: str = "",
+        user: str = "",
         progress: Progress | None = None,
     ) -> ModelVersion:
-        """Upload a file as a new version, or go on with one that was begun; the ready version.
+        """Upload a file or a folder as a new version, or go on with one that was begun; the ready version.
+
+        A folder holds `model/` and perhaps `ormbfile.yaml`; its zip is made while it is sent.
+
+        Args:
+            source: file or folder.
+            name: of the model.
+            version: of the model.
+            runtime: of a file; a folder's format says it.
+            namespace: of the model.
+            description: of the version; goes before the one in `ormbfile.yaml`.
+            format: of a folder; goes before the one in `ormbfile.yaml`, and without either the files say it.
+            tenant: for whom a folder is uploaded, only a claim; by default the login name.
+            user: as before.
+            progress: told the bytes done and in all.
 
         Raises:
             Refused: the version is there already with other bytes, or the file is none.
+            BadArtifact: the folder holds no `model/`, or something in it cannot travel.
+            FormatMismatch: the files are not what the format asks for.
         """
         source = Path(source)
+        if source.is_dir():
+            place = (namespace, name, version)
+            return self._push_folder(source, place, description, format, (tenant, user), progress or _silent)
+        if not runtime or format:
+            raise Refused("a file needs a runtime and has no format; a folder is the other way round")
         if not source.is_file() or not source.stat().st_size:
             raise Refused(f"{source} is no file with anything in it")
         try:
@@ -133,6 +105,48 @@ class Models:
         answer = transfers.upload(self._connect, path, source, progress or _silent)
         return ModelVersion.parse(answer)
 
+    def _push_folder(
+        self,
+        source: Path,
+        place: tuple[str, str, str],
+        description: str,
+        format_name: str,
+        who: tuple[str, str],
+        progress: Progress,
+    ) -> ModelVersion:
+        from catchment.client import folders
+        from catchment.models.folders import read_folder
+
+        namespace, name, version = place
+        config, files = read_folder(source, format_name)
+        config = config.model_copy(update={"description": description or config.description})
+        files = [folders.with_checksums(file) for file in files]
+        digest = folders.digest_of(files)
+        found = self._ready(*place)
+        if found is None:
+            connection = self._connect()
+            headers, path = folders.claims(*who), _registry(*place, "upload")
+            try:
+                folders.Upload(connection, path, name, config, files, headers).run(progress)
+            except Refused:
+                # The last answer may have been lost: then the version is there.
+                if (found := self._ready(*place)) is None:
+                    raise
+            finally:
+                connection.close()
+        found = found or self.get(name, version, namespace=namespace)
+        if found.digest != digest:
+            raise Refused(f"version {version} of model {name} is there with other bytes; push a new version")
+        return found
+
+    def _ready(self, namespace: str, name: str, version: str) -> ModelVersion | None:
+        """The version, if it is there and ready."""
+        try:
+            found = self.get(name, version, namespace=namespace)
+        except NotFound:
+            return None
+        return found if found.state == "ready" else None
+
     def pull(
         self,
         name: str,
@@ -140,23 +154,43 @@ class Models:
         target: Path,
         *,
         namespace: str = "default",
+        tenant: str = "",
+        user: str = "",
         progress: Progress | None = None,
     ) -> Path:
-        """Download a ready version's file to `target`, a file or a folder; goes on with what is there of it.
+        """Download a ready version to `target`, or into it where it is a folder, or go on with a download.
 
-        The file appears when its digest is right, not before.
+        A version of one file is that file. One of several becomes a folder with `ormbfile.yaml` and `model/`.
+        Either appears when its digest is right, not before; its path is returned.
+
+        Args:
+            name: of the model.
+            version: of the model.
+            target: where it goes.
+            namespace: of the model.
+            tenant: for whom several files are downloaded, only a claim; by default the login name.
+            user: as before.
+            progress: told the bytes done and in all.
 
         Raises:
             DigestMismatch: the bytes are not the version's.
+            AlreadyExists: there is something in the folder that would be made.
+            BadArtifact: the zip of several files holds what is not safe.
         """
         found = self.get(name, version, namespace=namespace)
         if found.state != "ready":
             raise Refused(f"version {version} of model {name} is {found.state}, not ready")
-        if found.file_name is None or found.digest is None:
-            raise Refused(f"version {version} of model {name} has several files; download it as a zip")
         target = Path(target)
         if target.is_dir():
-            target /= found.file_name
+            target /= found.file_name or name
+        if found.digest is None:
+            raise Unreachable(f"version {version} of model {name} is ready without a digest")
+        if found.file_name is None:
+            from catchment.client import folders
+
+            path, headers = _registry(namespace, name, version, "download"), folders.claims(tenant, user)
+            told = progress or _silent
+            return folders.download(self._connect, path, target, found.digest, headers, told)
         transfers.download(
             self._connect, _content(found.id), target, found.digest, found.size_bytes, progress or _silent
         )
@@ -219,6 +253,11 @@ def _part(name: str) -> str:
     if not name or name in {".", ".."}:
         raise Refused(f"{name!r} is no name")
     return quote(name, safe="")
+
+
+def _registry(namespace: str, name: str, version: str, operation: str) -> str:
+    place = f"projects/{_part(namespace)}/models/{_part(name)}/versions/{_part(version)}"
+    return f"/api/v1alpha1/{place}/{operation}"
 
 
 def _id(model_id: str) -> str:

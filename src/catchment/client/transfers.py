@@ -8,7 +8,7 @@ import json
 import mmap
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def _mapped(source: Path) -> Iterator[memoryview]:
 
 def _upload(connection: Connection, path: str, whole: memoryview, progress: Progress) -> Any:
     total, hashed = len(whole), 0
-    sha, patience = hashlib.sha256(), _Patience()
+    sha, patience = hashlib.sha256(), Patience()
     stored = _offset(connection, path)
     while True:
         start = stored if stored < total else 0
@@ -89,7 +89,7 @@ def _upload(connection: Connection, path: str, whole: memoryview, progress: Prog
 
 def _offset(connection: Connection, path: str) -> int:
     """How much the server has; asked again for a while when it is away."""
-    patience = _Patience()
+    patience = Patience()
     while True:
         try:
             status, found, content = connection.send("HEAD", path, b"", {})
@@ -101,13 +101,14 @@ def _offset(connection: Connection, path: str) -> int:
         return int(found.get("upload-offset", 0))
 
 
-class _Patience:
+class Patience:
     """Waits longer after each loss, and gives up after too many in a row."""
 
     def __init__(self) -> None:
         self._lost = 0
 
     def gain(self) -> None:
+        """Bytes have come through."""
         self._lost = 0
 
     def lose(self) -> None:
@@ -130,33 +131,69 @@ def download(
     """
     part = target.with_name(f".{target.name}.{digest.removeprefix('sha256:')[:16]}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
-    connection, patience = connect(), _Patience()
     sha = hashlib.sha256()
     with part.open("ab+") as file:
         done = _take_in(file, sha)
-        while done < size:
-            before = done
-            try:
-                with connection.receiving(
-                    path, {"Range": f"bytes={done}-", "If-Range": f'"{digest}"'}
-                ) as answer:
-                    if done and answer.status != 206:
-                        raise TransferError("the server gives another file than before")
-                    while piece := answer.read(PIECE_BYTES):
-                        file.write(piece)
-                        sha.update(piece)
-                        done += len(piece)
-                        progress(done, size)
-                if done < size and done == before:
-                    patience.lose()
-            except Unreachable:
-                patience.gain() if done > before else None
-                patience.lose()
+
+        def take(piece: bytes) -> None:
+            file.write(piece)
+            sha.update(piece)
+
+        append_rest(connect(), path, f'"{digest}"', done, size, take, progress)
     actual = f"sha256:{sha.hexdigest()}"
     if actual != digest:
         part.unlink()
         raise DigestMismatch(digest, actual)
     part.replace(target)
+
+
+def append_rest(
+    connection: Connection,
+    path: str,
+    tag: str,
+    done: int,
+    size: int,
+    take: Callable[[bytes], object],
+    progress: Progress,
+    *,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Take the bytes from `done` to `size` of what `path` names, however often the connection breaks.
+
+    Args:
+        connection: to the server.
+        path: gives ranges.
+        tag: ETag of the bytes.
+        done: how many are there.
+        size: how many there are.
+        take: gets them in order.
+        progress: told how far it is.
+        method: of the requests.
+        headers: of the requests.
+
+    Raises:
+        TransferError: the server has other bytes now.
+        Unreachable: it does not come back.
+        CatchmentError: as it says.
+    """
+    patience = Patience()
+    while done < size:
+        before = done
+        wanted = {**(headers or {}), "Range": f"bytes={done}-", "If-Range": tag}
+        try:
+            with connection.receiving(path, wanted, method=method) as answer:
+                if done and answer.status != 206:
+                    raise TransferError("the server gives another file than before")
+                while piece := answer.read(PIECE_BYTES):
+                    take(piece)
+                    done += len(piece)
+                    progress(done, size)
+            if done < size and done == before:
+                patience.lose()
+        except Unreachable:
+            patience.gain() if done > before else None
+            patience.lose()
 
 
 def file_digest(path: Path) -> str:

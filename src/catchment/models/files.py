@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,6 +106,17 @@ class Names:
         self._folders |= above
         if not folder:
             self._files.add(name)
+
+
+def version_digest(digests: Mapping[str, str]) -> str:
+    """The digest of a model version, from its files' by their names below `model/`.
+
+    It is that of the one file, or of the list of all names and digests as compact JSON.
+    """
+    if len(digests) == 1:
+        return next(iter(digests.values()))
+    packed = json.dumps(sorted(map(list, digests.items())), separators=(",", ":"), ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(packed.encode()).hexdigest()}"
 
 
 def in_order(files: Iterable[ModelFile]) -> list[ModelFile]:

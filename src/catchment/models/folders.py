@@ -11,10 +11,14 @@ from catchment.models.config import ORMBFILE, ModelConfig
 from catchment.models.files import MODEL_FOLDER, ModelFile, files_of
 
 
-def read_folder(folder: Path) -> tuple[ModelConfig, list[ModelFile]]:
+def read_folder(folder: Path, format_name: str = "") -> tuple[ModelConfig, list[ModelFile]]:
     """The config and the files of a model's folder, checked against its format.
 
     Without an ormbfile.yaml, or without a format in it, the files say the format. Nothing is written.
+
+    Args:
+        folder: holds `model/`.
+        format_name: goes before the format that ormbfile.yaml names.
 
     Raises:
         BadArtifact: there is no `model/`, or something in it cannot travel.
@@ -27,6 +31,8 @@ def read_folder(folder: Path) -> tuple[ModelConfig, list[ModelFile]]:
     if described.is_file():
         with described.open("rb") as file:
             config = configs.from_yaml(file.read(documents.MAX_YAML_BYTES + 1))
+    if format_name:
+        config = config.model_copy(update={"format": format_name})
     files = files_of(folder / MODEL_FOLDER)
     return with_format(config, files), files
 

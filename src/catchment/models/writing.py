@@ -12,6 +12,7 @@ from typing import IO, Self
 
 import numpy as np
 
+from catchment.durable import sync_folder
 from catchment.errors import BadTensors
 from catchment.models.casting import stored_values
 from catchment.models.header import render_header
@@ -114,7 +115,7 @@ class TensorWriter:
         except OSError:
             self.abort()
             raise
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def abort(self) -> None:
         """Remove what was written."""
@@ -149,12 +150,3 @@ def write_tensors(
         for name, array in arrays.items():
             writer.write(name, array)
     return signature
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Manifests and descriptors of artifacts (OCI image specification 1.1), and how their JSON is written."""
+"""Manifests and descriptors of artifacts (OCI image specification 1.1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from catchment.errors import InvalidField
+from catchment.errors import BadArtifact, DigestMismatch, InvalidField
+from catchment.models import go_json
 from catchment.registry.references import check_digest
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -22,29 +23,11 @@ MANIFEST_TYPES = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST)
 
 MAX_MANIFEST_BYTES = 4 * 2**20
 """The distribution specification lets registries refuse larger manifests."""
-_ESCAPED = {
-    "<": "\\u003c",
-    ">": "\\u003e",
-    "&": "\\u0026",
-    "\N{LINE SEPARATOR}": "\\u2028",
-    "\N{PARAGRAPH SEPARATOR}": "\\u2029",
-}
-_ESCAPES = str.maketrans(_ESCAPED)
 
 
 def digest_of(data: bytes) -> str:
     """`sha256:<hex>` of bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def canonical_json(value: object) -> bytes:
-    """Compact JSON as Go's encoder writes it, keys in the order that they have.
-
-    All characters stay UTF-8 but `<`, `>`, `&` and the two line separators of Unicode, which are escaped; so
-    digests of what we write are those of the original client.
-    """
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.translate(_ESCAPES).encode()
 
 
 @dataclass(frozen=True)
@@ -64,6 +47,16 @@ class Descriptor:
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict)
     artifact_type: str = ""
+
+    @classmethod
+    def of(cls, media_type: str, data: bytes) -> Descriptor:
+        """The description of these bytes."""
+        return cls(media_type, digest_of(data), len(data))
+
+    def check(self, data: bytes) -> None:
+        """Raises DigestMismatch when the bytes are not those described."""
+        if (actual := digest_of(data)) != self.digest:
+            raise DigestMismatch(self.digest, actual)
 
     def to_json(self) -> dict[str, Any]:
         """Its JSON object, in the order of the specification's fields."""
@@ -91,18 +84,8 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The manifest as it is stored."""
-        value: dict[str, Any] = {"schemaVersion": 2}
-        if self.media_type:
-            value["mediaType"] = self.media_type
-        if self.artifact_type:
-            value["artifactType"] = self.artifact_type
-        value["config"] = self.config.to_json()
-        value["layers"] = [layer.to_json() for layer in self.layers]
-        if self.subject:
-            value["subject"] = self.subject.to_json()
-        if self.annotations:
-            value["annotations"] = dict(sorted(self.annotations.items()))
-        return canonical_json(value)
+        parts = {"config": self.config.to_json(), "layers": [layer.to_json() for layer in self.layers]}
+        return _written(self, parts)
 
     def blobs(self) -> tuple[Descriptor, ...]:
         """Config and layers, each digest once."""
@@ -121,15 +104,22 @@ class Index:
 
     def to_bytes(self) -> bytes:
         """The index as it is stored."""
-        value: dict[str, Any] = {"schemaVersion": 2, "mediaType": self.media_type}
-        if self.artifact_type:
-            value["artifactType"] = self.artifact_type
-        value["manifests"] = [each.to_json() for each in self.manifests]
-        if self.subject:
-            value["subject"] = self.subject.to_json()
-        if self.annotations:
-            value["annotations"] = dict(sorted(self.annotations.items()))
-        return canonical_json(value)
+        return _written(self, {"manifests": [each.to_json() for each in self.manifests]})
+
+
+def _written(whole: Manifest | Index, parts: dict[str, Any]) -> bytes:
+    """JSON in the order of the specification's fields, with its parts in the middle."""
+    value: dict[str, Any] = {"schemaVersion": 2}
+    if whole.media_type:
+        value["mediaType"] = whole.media_type
+    if whole.artifact_type:
+        value["artifactType"] = whole.artifact_type
+    value |= parts
+    if whole.subject:
+        value["subject"] = whole.subject.to_json()
+    if whole.annotations:
+        value["annotations"] = dict(sorted(whole.annotations.items()))
+    return go_json.encode(value)
 
 
 @dataclass(frozen=True)
@@ -175,6 +165,28 @@ def read_manifest(data: bytes, media_type: str = "", *, most: int = MAX_MANIFEST
     return Manifest(config, _descriptors(value, "layers"), given, artifact_type, subject, annotations)
 
 
+def read_model_manifest(data: bytes) -> Manifest:
+    """The image manifest that a model's artifact must have.
+
+    Raises:
+        BadArtifact: it is none.
+    """
+    try:
+        found = read_manifest(data)
+    except InvalidField as error:
+        raise BadArtifact(str(error)) from None
+    kind = found.media_type or OCI_MANIFEST
+    if not isinstance(found, Manifest) or kind != OCI_MANIFEST:
+        raise BadArtifact(f"manifest.mediaType: is {kind!a}, a model's is {OCI_MANIFEST}")
+    version = json.loads(data).get("schemaVersion")
+    if version != 2:
+        raise BadArtifact(f"manifest.schemaVersion: is {version!a}, it must be 2")
+    for blob in found.blobs():
+        if not blob.media_type:
+            raise BadArtifact(f"manifest: {blob.digest} is named without a mediaType")
+    return found
+
+
 def media_type_of(data: bytes) -> str:
     """The media type that a manifest's bytes have. Raises InvalidField as `read_manifest` does."""
     found = read_manifest(data)
@@ -204,7 +216,8 @@ def _text(value: dict[str, Any], key: str, where: str) -> str:
 
 
 def _descriptors(value: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    found = value.get(key) or []
+    found = value.get(key)
+    found = [] if found is None else found
     if not isinstance(found, list):
         raise InvalidField(f"manifest.{key}", "must be a list of descriptors")
     return tuple(_descriptor(each, f"manifest.{key}[{n}]") for n, each in enumerate(found))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from catchment.errors import InvalidField, NotFound
 from catchment.registry.artifacts import Descriptor, Manifest, StoredManifest
 from catchment.registry.backend import Chunk, Registry, Source
+from catchment.registry.moving import THREADS, Meter, MoveProgress, in_parallel
 
-THREADS = 3
 MAX_DEPTH = 4
 """How deep indexes, and referrers of referrers, may be nested."""
-
-CopyProgress = Callable[[int, int], None]
-"""Told the bytes done and all bytes; called by one thread at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ def copy_artifact(
     *,
     referrers: bool = False,
     threads: int = THREADS,
-    progress: CopyProgress | None = None,
+    progress: MoveProgress | None = None,
 ) -> Descriptor:
     """Copy an artifact; what the target has is skipped, so a copy that was cut off goes on.
 
@@ -80,8 +76,9 @@ def copy_artifact(
     later = _Plan(dict(plan.manifests), dict(plan.blobs))
     if referrers:
         _collect_referrers(source, list(plan.manifests.values()), later, MAX_DEPTH)
-    meter = _Meter(later.size, progress)
-    _copy_blobs(source, target, list(later.blobs.values()), threads, meter)
+    meter = Meter(later.size, progress)
+    largest_first = sorted(later.blobs.values(), key=lambda blob: -blob.size)
+    in_parallel([partial(_copy_blob, source, target, blob, meter) for blob in largest_first], threads, meter)
     for each in children:
         _put(target, each, "", meter)
     found = _put(target, root, tag, meter)
@@ -91,7 +88,7 @@ def copy_artifact(
     return found
 
 
-def _put(target: Place, stored: StoredManifest, tag: str, meter: _Meter) -> Descriptor:
+def _put(target: Place, stored: StoredManifest, tag: str, meter: Meter) -> Descriptor:
     reference = tag or stored.digest
     found = target.registry.put_manifest(target.repository, stored.data, stored.media_type, reference)
     meter.done(stored.digest, len(stored.data))
@@ -125,24 +122,7 @@ def _collect_referrers(source: Place, subjects: list[StoredManifest], plan: _Pla
                 _collect_referrers(source, [found], plan, depth - 1)
 
 
-def _copy_blobs(source: Place, target: Place, blobs: list[Descriptor], threads: int, meter: _Meter) -> None:
-    """Copy blobs, the largest first; the first fault ends all of them."""
-    blobs = sorted(blobs, key=lambda blob: -blob.size)
-    with ThreadPoolExecutor(max(1, threads), thread_name_prefix="copy") as pool:
-        try:
-            running = [pool.submit(_copy_blob, source, target, blob, meter) for blob in blobs]
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-        except BaseException:
-            meter.stop()
-            pool.shutdown(cancel_futures=True)
-            raise
-        if faults := [fault for each in done if (fault := each.exception())]:
-            meter.stop()
-            pool.shutdown(cancel_futures=True)
-            raise faults[0]
-
-
-def _copy_blob(source: Place, target: Place, blob: Descriptor, meter: _Meter) -> None:
+def _copy_blob(source: Place, target: Place, blob: Descriptor, meter: Meter) -> None:
     meter.check()
     same = source.registry is target.registry
     target.registry.write_blob(
@@ -171,31 +151,3 @@ def _opener(source: Place, digest: str, *, check: bool) -> Source:
             yield iter(reader)
 
     return opened
-
-
-class _Meter:
-    """Bytes done of all blobs together; also how other threads learn that one has failed."""
-
-    def __init__(self, total: int, progress: CopyProgress | None) -> None:
-        self._total = total
-        self._progress = progress
-        self._done: dict[str, int] = {}
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-
-    def done(self, digest: str, count: int) -> None:
-        """So many bytes of a blob are there."""
-        self.check()
-        if self._progress:
-            with self._lock:
-                self._done[digest] = count
-                self._progress(sum(self._done.values()), self._total)
-
-    def check(self) -> None:
-        """Raises CancelledError when another transfer has failed."""
-        if self._stopped.is_set():
-            raise CancelledError("another part of the copy has failed")
-
-    def stop(self) -> None:
-        """Let all transfers end."""
-        self._stopped.set()

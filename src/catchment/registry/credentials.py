@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from catchment.durable import sync_folder
 from catchment.errors import InvalidField, Refused
-from catchment.registry.partial import sync_folder
 from catchment.registry.references import check_host
 
 HOST_VARIABLE = "CATCHMENT_REGISTRY_HOST"

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from catchment.durable import write_synced
 from catchment.errors import InvalidField, Unreachable
-from catchment.registry.artifacts import Descriptor, Index, canonical_json, read_manifest
-from catchment.registry.partial import write_synced
+from catchment.models import go_json
+from catchment.registry.artifacts import Descriptor, Index, read_manifest
 from catchment.registry.references import check_repository, check_tag
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -47,7 +48,7 @@ class LayoutIndex:
             with self.locked():
                 if not self._path.exists():
                     self._write(())
-                write_synced(marker, canonical_json({"imageLayoutVersion": _LAYOUT_VERSION}))
+                write_synced(marker, go_json.encode({"imageLayoutVersion": _LAYOUT_VERSION}))
         try:
             version = json.loads(marker.read_bytes())["imageLayoutVersion"]
         except (ValueError, KeyError, TypeError):

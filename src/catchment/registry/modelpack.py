@@ -19,6 +19,14 @@ from catchment.models.documents import Tree
 from catchment.models.files import MODEL_FOLDER, ModelFile, plain_name
 from catchment.models.folders import inside_model
 from catchment.models.spans import BytesSource
+from catchment.registry.artifacts import (
+    MAX_MANIFEST_BYTES,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    digest_of,
+    read_model_manifest,
+)
 from catchment.registry.modelpack_layers import (
     FILE_METADATA,
     FILE_PATH,
@@ -28,11 +36,9 @@ from catchment.registry.modelpack_layers import (
     read_pack_layer,
     role_of,
 )
-from catchment.registry.parts import MANIFEST_TYPE, Blob, Parts, digest_of, read_parts
 
 ARTIFACT_TYPE = f"{PREFIX}manifest.v1+json"
 CONFIG_TYPE = f"{PREFIX}config.v1+json"
-MAX_MANIFEST_BYTES = 4 * 2**20
 _CONFIG_TYPES = re.compile(r"application/vnd\.(cncf|cnai)\.model\.config\.v1\+json")
 _WHAT = "the ModelPack config"
 
@@ -94,21 +100,14 @@ def make_artifact(
     """
     blob = go_json.encode(_config(config, files, name, version))
     layers = tuple(_raw_layer(file) for file in files)
-    manifest = go_json.encode(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST_TYPE,
-            "artifactType": ARTIFACT_TYPE,
-            "config": Blob.of(CONFIG_TYPE, blob).to_json(),
-            "layers": [layer.to_json() for layer in layers],
-        }
-    )
+    described = Descriptor.of(CONFIG_TYPE, blob)
+    manifest = Manifest(described, layers, OCI_MANIFEST, ARTIFACT_TYPE).to_bytes()
     if len(manifest) > MAX_MANIFEST_BYTES:
         raise BadArtifact(f"{len(files)} files are too many for one manifest; the ORMB form takes them")
     return PackArtifact(manifest, blob, config, tuple(read_pack_layer(layer) for layer in layers))
 
 
-def is_modelpack(parts: Parts) -> bool:
+def is_modelpack(parts: Manifest) -> bool:
     """Whether the config's media type says that it is of this form, or of a draft of it."""
     return _CONFIG_TYPES.fullmatch(parts.config.media_type) is not None
 
@@ -120,7 +119,7 @@ def read_artifact(manifest: bytes, config_blob: bytes) -> PackArtifact:
         BadArtifact: it is of another form, or a layer is of no known kind or has no name.
         DigestMismatch: the config is not the one that the manifest names.
     """
-    parts = read_parts(manifest)
+    parts = read_model_manifest(manifest)
     if not is_modelpack(parts):
         raise BadArtifact(f"the config is {parts.config.media_type}, a ModelPack's is {CONFIG_TYPE}")
     parts.config.check(config_blob)
@@ -141,7 +140,7 @@ def model_name(path: str) -> str:
     return name if name == ORMBFILE else f"{MODEL_FOLDER}/{name}"
 
 
-def _raw_layer(file: ModelFile) -> Blob:
+def _raw_layer(file: ModelFile) -> Descriptor:
     metadata = {
         "name": file.name.rpartition("/")[2],
         "mode": file.mode,
@@ -152,7 +151,7 @@ def _raw_layer(file: ModelFile) -> Blob:
         "typeflag": ord("0"),
     }
     annotations = {FILE_METADATA: go_json.encode(metadata).decode(), FILE_PATH: file.name}
-    return Blob(media_type(role_of(file.name)), file.digest, file.size, annotations)
+    return Descriptor(media_type(role_of(file.name)), file.digest, file.size, annotations)
 
 
 def _config(config: ModelConfig, files: Sequence[ModelFile], name: str, version: str) -> dict[str, Any]:

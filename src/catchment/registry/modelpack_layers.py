@@ -10,7 +10,7 @@ from typing import Literal
 from catchment.errors import BadArtifact
 from catchment.models import documents, times
 from catchment.models.files import plain_name
-from catchment.registry.parts import Blob
+from catchment.registry.artifacts import Descriptor
 from catchment.registry.unpacking import Packing
 
 PREFIX = "application/vnd.cncf.model."
@@ -48,7 +48,7 @@ class PackLayer:
         mtime: of a file, seconds since 1970.
     """
 
-    blob: Blob
+    blob: Descriptor
     role: Role
     packing: Packing | None
     path: str
@@ -70,7 +70,7 @@ def role_of(name: str) -> Role:
     return "doc" if _DOC.fullmatch(name) else "weight"
 
 
-def read_pack_layer(blob: Blob) -> PackLayer:
+def read_pack_layer(blob: Descriptor) -> PackLayer:
     """What a manifest says about a layer.
 
     Raises:
@@ -92,7 +92,7 @@ def read_pack_layer(blob: Blob) -> PackLayer:
     return PackLayer(blob, role, packing, path, mode, mtime)
 
 
-def _file_metadata(blob: Blob) -> tuple[int, int]:
+def _file_metadata(blob: Descriptor) -> tuple[int, int]:
     """Mode and time, where they are said and make sense; they are for information."""
     told = next((blob.annotations[key] for key in _METADATA if blob.annotations.get(key)), "")
     if not told or len(told) > _MAX_FILE_METADATA_BYTES:

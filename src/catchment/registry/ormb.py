@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from catchment.errors import BadArtifact
 from catchment.models import config as configs
-from catchment.models import go_json
 from catchment.models.config import ModelConfig
 from catchment.models.files import ModelFile
+from catchment.registry.artifacts import Descriptor, Manifest, digest_of, read_model_manifest
 from catchment.registry.layer import LAYER_TYPE
-from catchment.registry.parts import Blob, Parts, digest_of, read_parts
 
 CONFIG_TYPE = "application/vnd.caicloud.model.config.v1alpha1+json"
 
@@ -30,7 +29,7 @@ class OrmbArtifact:
     manifest: bytes
     config_blob: bytes
     config: ModelConfig
-    layer: Blob
+    layer: Descriptor
 
     @property
     def digest(self) -> str:
@@ -51,18 +50,12 @@ def make_artifact(
     """
     config = config.model_copy(update={"directory_structure": tuple(file.name for file in files)})
     blob = config.to_json()
-    layer = Blob(LAYER_TYPE, layer_digest, size)
-    manifest = go_json.encode(
-        {
-            "schemaVersion": 2,
-            "config": Blob.of(CONFIG_TYPE, blob).to_json(),
-            "layers": [layer.to_json()],
-        }
-    )
+    layer = Descriptor(LAYER_TYPE, layer_digest, size)
+    manifest = Manifest(Descriptor.of(CONFIG_TYPE, blob), (layer,)).to_bytes()
     return OrmbArtifact(manifest, blob, config, layer)
 
 
-def is_ormb(parts: Parts) -> bool:
+def is_ormb(parts: Manifest) -> bool:
     """Whether the config's media type says that it is of this form."""
     return parts.config.media_type == CONFIG_TYPE
 
@@ -75,7 +68,7 @@ def read_artifact(manifest: bytes, config_blob: bytes) -> OrmbArtifact:
             config cannot be read; these the original client refuses too.
         DigestMismatch: the config is not the one that the manifest names.
     """
-    parts = read_parts(manifest)
+    parts = read_model_manifest(manifest)
     if not is_ormb(parts):
         raise BadArtifact(f"the config is {parts.config.media_type}, an ORMB model's is {CONFIG_TYPE}")
     if len(parts.layers) != 1:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from catchment.errors import DigestMismatch, TransferError, Unreachable
+from catchment.durable import sync_folder
+from catchment.errors import DigestMismatch, TransferError
+from catchment.models.aside import NoSpace, is_at, writing
 from catchment.registry.backend import CHUNK_BYTES, Chunk, Progress, Source
 from catchment.registry.hashing import HashBeside
 
@@ -32,38 +34,15 @@ def receive(
     with _partial_file(folder, digest) as (file, path):
         try:
             _fill(file, digest, size, source, progress)
-            with _written(folder):
+            with writing(folder):
                 os.fsync(file.fileno())
-        except (DigestMismatch, TransferError, _NoSpace):
+        except (DigestMismatch, TransferError, NoSpace):
             path.unlink(missing_ok=True)
             raise
         os.fchmod(file.fileno(), 0o444)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
     sync_folder(target.parent)
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Replace a small file: after a power failure it is the old or the new one."""
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with unfinished.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the folder's names outlive a power failure."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _fill(file: BinaryIO, digest: str, size: int, source: Source, progress: Progress | None) -> None:
@@ -78,7 +57,7 @@ def _fill(file: BinaryIO, digest: str, size: int, source: Source, progress: Prog
                     if done > size:
                         raise TransferError(f"{digest} was announced with {size} bytes, more are sent")
                     sha256.update(chunk)
-                    with _written(file.name):
+                    with writing(file.name):
                         _write_all(file, chunk)
                     sha256.settle()
                     if progress:
@@ -93,18 +72,6 @@ def _write_all(file: BinaryIO, chunk: Chunk) -> None:
     view = memoryview(chunk)
     while view:
         view = view[file.write(view) :]
-
-
-class _NoSpace(Unreachable):
-    """The disk takes no more bytes; what it has taken is given back."""
-
-
-@contextmanager
-def _written(where: Path | str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise _NoSpace(f"{where} cannot be written: {error.strerror}") from error
 
 
 def _hash_what_is_there(file: BinaryIO, size: int, sha256: HashBeside) -> int:
@@ -130,7 +97,7 @@ def _partial_file(folder: Path, digest: str) -> Iterator[tuple[BinaryIO, Path]]:
             except BlockingIOError:
                 break
             # Between opening and locking, another may have finished the file and renamed it.
-            if _is_at(file, path):
+            if is_at(file, path):
                 yield file, path
                 return
     path = folder / f"{digest.replace(':', '-')}.{secrets.token_hex(8)}.partial"
@@ -140,10 +107,3 @@ def _partial_file(folder: Path, digest: str) -> Iterator[tuple[BinaryIO, Path]]:
             yield file, path
     finally:
         path.unlink(missing_ok=True)
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    try:
-        return os.fstat(file.fileno()).st_ino == path.stat().st_ino
-    except FileNotFoundError:
-        return False

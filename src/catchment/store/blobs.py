@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
+from catchment.durable import sync_folder
 from catchment.errors import DigestMismatch, NotFound, PathRefused, Unreachable
 from catchment.models.tensors import file_digest
 
@@ -122,7 +123,7 @@ class FolderBlobs:
             source.unlink()
             self.put_file(staged, digest, durable=durable)
         if durable:
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def local_path(self, digest: str) -> Path:
         """The blob's own file."""
@@ -146,14 +147,6 @@ class FolderBlobs:
     def delete(self, digest: str) -> None:
         """Remove the blob if it is there."""
         (self.root / _relative(digest)).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class RemoteBlobs:

@@ -116,3 +116,64 @@ def test_wrong_usage_is_told(command: Command, arguments: tuple[str, ...], code:
     done = command("registry", *arguments)
     assert (done.exit_code, done.stdout) == (code, "")
     assert sentence in done.stderr
+
+
+@pytest.mark.needs("docker-registry")
+@pytest.mark.parametrize("options", [(), ("--deflate",), ("--form", "modelpack")])
+def test_a_folder_is_pushed_and_pulled(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    model = tmp_path / "mine" / "model"
+    model.mkdir(parents=True)
+    (model / "net.onnx").write_bytes(b"weights")
+    form = "modelpack" if "modelpack" in options else "ormb"
+    with docker_registry(tmp_path / "registry") as server:
+        remote = f"{server.host}/project/net"
+        pushed = command("registry", "push", str(model.parent), f"{remote}:v1", *options)
+        assert (pushed.exit_code, pushed.stderr) == (0, "")
+        host, name, digest = pushed.stdout.split()
+        assert (host, name) == (server.host, "project/net:v1")
+        into_a_layout = ("registry", "push", str(model.parent), f"oci:{tmp_path / 'layout'}:project/net:v1")
+        again = json.loads(command(*into_a_layout, *options, "--json").stdout)
+        assert again == {"repository": "project/net", "tag": "v1", "digest": digest, "form": form}
+        monkeypatch.chdir(tmp_path)
+        pulled = command("registry", "pull", f"{remote}:v1")
+        assert pulled.stdout == f"{tmp_path / 'net'} {digest}\n"
+        assert (tmp_path / "net" / "model" / "net.onnx").read_bytes() == b"weights"
+        assert "format: ONNX\n" in (tmp_path / "net" / "ormbfile.yaml").read_text()
+        refused = command("registry", "pull", f"{remote}:v1")
+        assert refused.exit_code == 1
+        assert "there is something in" in refused.stderr
+        by_digest = command("registry", "pull", f"{remote}@{digest}", str(tmp_path / "a" / "b"), "--json")
+        assert json.loads(by_digest.stdout) == {
+            "folder": str(tmp_path / "a" / "b"),
+            "digest": digest,
+            "form": form,
+        }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("push", "{folder}", "oci:layout"), 1, "names a layout, no artifact"),
+        (("push", "{folder}", "project/net:v1"), 1, "names no registry"),
+        (("push", "{folder}", "oci:x:a/b@sha256:" + "0" * 64), 1, "give a tag instead"),
+        (("push", "{folder}", "oci:x:a/b", "--form", "helm"), 2, "'helm' is not one of"),
+        (
+            ("push", "{folder}", "oci:x:a/b", "--form", "modelpack", "--deflate"),
+            1,
+            "holds each file as it is",
+        ),
+        (("push", "{folder}", "oci:x:a/b"), 1, "holds no folder model/"),
+        (("push", "/no/such/folder", "oci:x:a/b"), 2, "does not exist"),
+        (("pull", "oci:/no/such/folder:a/b"), 3, "there is no OCI image layout"),
+        (("pull", "127.0.0.1:9/a/b:v1:v2"), 1, "REF: "),
+    ],
+)
+def test_wrong_pushes_and_pulls_are_told(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    done = command("registry", *(each.format(folder=tmp_path) for each in arguments))
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert sentence in done.stderr
+    assert list(tmp_path.glob("**/index.json")) == []

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from catchment.errors import DigestMismatch, InvalidField, NotFound, Unreachable
+from catchment.models import go_json
 from catchment.registry import layout_index
 from catchment.registry.artifacts import (
     OCI_INDEX,
@@ -23,7 +24,6 @@ from catchment.registry.artifacts import (
     Descriptor,
     Index,
     Manifest,
-    canonical_json,
     digest_of,
 )
 from catchment.registry.backend import Chunk, bytes_source
@@ -291,7 +291,7 @@ def test_a_new_layout_is_made_by_two_at_a_time(tmp_path: Path) -> None:
         made = [pool.submit(LayoutRegistry, tmp_path / "layout") for _ in range(8)]
         assert {one.result(30).name for one in made} == {f"oci:{tmp_path / 'layout'}"}
     wait_until(lambda: index_of(tmp_path / "layout") == [], timeout_s=5, what="the index")
-    assert canonical_json({"a": "<ü>"}) == '{"a":"\\u003cü\\u003e"}'.encode()
+    assert go_json.encode({"a": "<ü>"}) == '{"a":"\\u003cü\\u003e"}'.encode()
 
 
 def test_what_nobody_names_is_removed_when_it_is_old(layout: LayoutRegistry) -> None:

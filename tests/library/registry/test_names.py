@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catchment.errors import InvalidField
+from catchment.models import go_json
 from catchment.registry.artifacts import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
     Index,
     Manifest,
-    canonical_json,
     digest_of,
     read_manifest,
 )
@@ -118,7 +118,7 @@ def test_further_fields_have_the_order_of_the_specification() -> None:
 @given(st.text())
 def test_json_is_what_it_was_made_from(text: str) -> None:
     try:
-        data = canonical_json({text: text})
+        data = go_json.encode({text: text})
     except UnicodeEncodeError:
         return  # lone surrogates are no text
     assert json.loads(data) == {text: text}
