@@ -87,6 +87,10 @@ def test_rebinding_and_foreign_pages_are_refused(api: InProcess, headers: dict[s
             assert answer.status_code in (200, 404, 405)
 
 
+MODELS = "/api/v1/namespaces/default/models"
+ALPHA = "/api/v1alpha1/namespaces/default"
+MODEL_JOBS = f"{ALPHA}/modeljobs"
+VERSION = "/api/v1alpha1/projects/default/models/net/versions/v1"
 NEEDS = {
     # path: who may, everybody else gets 401 without a token and 403 with one
     ("GET", "/api/v1/health"): {"nobody", "stranger", "admin", "user", "site"},
@@ -106,6 +110,28 @@ NEEDS = {
     ("DELETE", "/api/v1/namespaces/other"): {"admin"},
     ("GET", "/api/v1/sites"): {"admin", "user"},
     ("GET", "/api/v1/version"): {"admin", "user"},
+    **{
+        (method, path): {"admin", "user"}
+        for path, methods in {
+            MODELS: ("GET", "POST"),
+            f"{MODELS}/net": ("GET", "PUT", "DELETE"),
+            "/api/v1/models": ("GET", "PUT", "DELETE"),
+            "/api/v1/models/content": ("GET", "HEAD", "PUT"),
+            "/api/v1/models/lineage": ("GET",),
+            "/api/v1/models/upload-url": ("POST",),
+            "/api/v1/models/download-url": ("POST",),
+            f"{VERSION}/upload": ("POST",),
+            f"{VERSION}/download": ("POST",),
+            "/api/v1alpha1/comparisons": ("GET",),
+            "/api/v1alpha1/comparativedocument": ("GET",),
+            MODEL_JOBS: ("GET", "POST"),
+            f"{MODEL_JOBS}/job": ("GET", "DELETE"),
+            f"{MODEL_JOBS}/job/events": ("GET",),
+            f"{ALPHA}/pods": ("GET",),
+            f"{ALPHA}/pods/job/logs": ("GET",),
+        }.items()
+        for method in methods
+    },
     ("GET", "/v2/"): {"admin", "user"},
     ("GET", "/v2/_catalog"): {"admin", "user"},
     ("GET", "/v2/default/net/tags/list"): {"admin", "user"},
@@ -162,7 +188,13 @@ def test_every_operation_is_in_the_matrix(guarded: InProcess) -> None:
     described = guarded("GET", "/api/v1/openapi.json").json()["paths"]
     tried = {(method, path) for method, path in NEEDS if "hospital-2" not in path}
     names = {"{namespace}": "other", "{site}": "hospital-1", "{work_id}": "w1", "{job_id}": "digits"} | {
-        "{step}": "advertise"
+        "{step}": "advertise",
+        "{model_name}": "net",
+        "{projectName}": "default",
+        "{modelName}": "net",
+        "{versionName}": "v1",
+        "{modeljobID}": "job",
+        "{podID}": "job",
     }
     for path, operations in described.items():
         concrete = path.replace("{digest}", f"sha256:{'0' * 64}")
