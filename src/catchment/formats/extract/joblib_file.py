@@ -17,6 +17,7 @@ from catchment.formats.extract.result import Extracted, count, shown, sizes
 _ARRAY = Global("joblib.numpy_pickle", "NumpyArrayWrapper")
 _PLAIN_LIBRARY = {
     "builtins": (
+        "bytes",
         "set",
         "frozenset",
         "slice",
@@ -36,7 +37,7 @@ _PLAIN_LIBRARY = {
     "decimal": ("Decimal",),
     "fractions": ("Fraction",),
     "functools": ("partial",),
-    "__builtin__": ("set", "frozenset", "object"),
+    "__builtin__": ("bytes", "set", "frozenset", "object"),
 }
 """What models hold of Python's own library; everything else of it does something."""
 _UNIT = {"U": 4}

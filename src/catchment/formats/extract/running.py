@@ -60,12 +60,10 @@ def run_extraction(folder: Path, format_name: str, limits: Limits = DEFAULT) -> 
     Raises:
         ExtractionFailed: the files are not of the format, damaged or hostile, or took more than they may.
     """
-    wanted = readers.named(format_name)
-    told = {**asdict(limits), "parent": os.getpid()}
     process = subprocess.Popen(
-        [sys.executable, "-I", "-B", str(_ENTRY), str(folder.absolute()), wanted, json.dumps(told)],
+        command(folder, readers.named(format_name), limits),
         cwd="/",
-        env=_environment(os.environ),
+        env=environment(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -80,6 +78,12 @@ def run_extraction(folder: Path, format_name: str, limits: Limits = DEFAULT) -> 
             if pipe is not None:
                 pipe.close()
     return _result(output, process.returncode, limits)
+
+
+def command(folder: Path, format_name: str, limits: Limits) -> list[str]:
+    """What is started; it expects to be a child of this process."""
+    told = json.dumps({**asdict(limits), "parent": os.getpid()})
+    return [sys.executable, "-I", "-B", str(_ENTRY), str(folder.absolute()), format_name, told]
 
 
 def _output(process: subprocess.Popen[bytes], limits: Limits) -> bytes:
@@ -132,6 +136,7 @@ def _result(output: bytes, code: int, limits: Limits) -> Extracted:
     raise ExtractionFailed(problem)
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, str]:
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The child's environment, out of this process's."""
     kept = {name: environ[name] for name in _INHERITED if name in environ}
     return {**kept, **numerical.thread_variables(1), "HOME": "/nonexistent", "HDF5_USE_FILE_LOCKING": "FALSE"}

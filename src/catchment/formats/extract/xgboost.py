@@ -127,8 +127,8 @@ def _old(data: Buffer, name: str) -> Extracted:
         },
         absent=(
             "inputs and outputs by name: a booster takes a matrix of features, whose number is told",
-            "trees, feature names and parameters: the old binary format is not documented, and XGBoost 3 does "
-            "not read it; load it with XGBoost 1 or 2 and save it as .json or .ubj",
+            "trees, feature names and parameters: the old binary format is not documented, and XGBoost 3 "
+            "does not read it; load it with XGBoost 1 or 2 and save it as .json or .ubj",
         ),
     )
 

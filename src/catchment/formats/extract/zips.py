@@ -18,6 +18,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
     EOFError,
+    OSError,
     NotImplementedError,
     RuntimeError,
     OverflowError,

@@ -1,4 +1,4 @@
-"""The samples that real frameworks made, and what each is known to hold; scripts beside them say how they were made."""
+"""The samples that real frameworks made, and what each is known to hold; samples/make_*.py made them."""
 
 from __future__ import annotations
 

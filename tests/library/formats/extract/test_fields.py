@@ -18,15 +18,21 @@ PMML = """<?xml version="1.0" encoding="UTF-8"?>
     <DataField name="town" optype="categorical" dataType="string">
       <Value value="Köln"/><Value value="Bonn"/><Value value="?" property="missing"/>
     </DataField>
-    <DataField name="buys" optype="categorical" dataType="integer"><Value value="0"/><Value value="1"/></DataField>
+    <DataField name="buys" optype="categorical" dataType="integer">
+      <Value value="0"/><Value value="1"/>
+    </DataField>
   </DataDictionary>
-  <TransformationDictionary><DerivedField name="d" optype="continuous" dataType="double"/></TransformationDictionary>
+  <TransformationDictionary>
+    <DerivedField name="d" optype="continuous" dataType="double"/>
+  </TransformationDictionary>
   <MiningModel functionName="classification">
     <MiningSchema>
       <MiningField name="age"/><MiningField name="town" usageType="active"/>
       <MiningField name="buys" usageType="target"/><MiningField name="id" usageType="supplementary"/>
     </MiningSchema>
-    <Output><OutputField name="probability(1)" optype="continuous" dataType="double" feature="probability"/></Output>
+    <Output>
+      <OutputField name="probability(1)" optype="continuous" dataType="double" feature="probability"/>
+    </Output>
     <Segmentation>
       <Segment><TreeModel><MiningSchema><MiningField name="inner"/></MiningSchema></TreeModel></Segment>
     </Segmentation>

@@ -1,4 +1,4 @@
-"""Files that were made to do harm do none: they are refused in the child, or described, and nothing is touched."""
+"""Files that were made to do harm do none: they are refused, or described, and nothing is touched."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_canary_sings_when_the_pickle_is_really_loaded(tmp_path: Path) -> No
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_state_dict_that_runs_a_command_is_refused(run: Run, canary: Path, protocol: int) -> None:
     hostile = pickle.dumps({"weight": Touch(canary)}, protocol)
-    with pytest.raises(ExtractionFailed, match="would run '(posix|nt)?.*system'"):
+    with pytest.raises(ExtractionFailed, match=r"would run 'posix\.system'"):
         run("StateDict", {"m.pth": zipped({"m/data.pkl": hostile})})
 
 

@@ -1,7 +1,7 @@
 """Makes saved_model_v2/, saved_model_v1/ and graphdef/.
 
-Run: python make_tensorflow.py, with tensorflow-cpu 2.21.0 and keras 3.15.1. Variables are not kept: nothing reads
-them, and saved_model.pb is all that extraction looks at.
+Run: python make_tensorflow.py, with tensorflow-cpu 2.21.0 and keras 3.15.1. Variables are not kept:
+saved_model.pb is all that extraction looks at.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-import keras  # noqa: E402 - after the settings that it reads
-import tensorflow as tf  # noqa: E402
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # noqa: E402
+import keras
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 HERE = Path(__file__).parent
 
@@ -31,9 +31,7 @@ model = keras.Sequential([keras.Input((4,), name="x"), keras.layers.Dense(3, act
 model.export(HERE / "tf_exported", verbose=False)
 only_the_graph(HERE / "tf_exported", "saved_model_v2")
 
-function = tf.function(lambda x: model(x)).get_concrete_function(
-    tf.TensorSpec((None, 4), tf.float32, name="x")
-)
+function = tf.function(model.call).get_concrete_function(tf.TensorSpec((None, 4), tf.float32, name="x"))
 frozen = convert_variables_to_constants_v2(function).graph.as_graph_def()
 (HERE / "graphdef").mkdir(exist_ok=True)
 (HERE / "graphdef" / "model.graphdef").write_bytes(frozen.SerializeToString())
