@@ -48,6 +48,37 @@ class Hostile:
 
 joblib.dump(Hostile(), named("hostile_joblib") / "model.joblib")
 
+PROBE = """
+import os, socket, sys
+def works(act):
+    try:
+        act()
+    except OSError:
+        return False
+    return True
+here = os.environ["CATCHMENT_TASK"]
+found = {
+    "network": works(lambda: socket.create_connection(("127.0.0.1", PORT), 2)),
+    "home": works(lambda: os.listdir(os.path.expanduser("~root"))),
+    "job": works(lambda: open(here + "/job.json", "a")),
+    "link": works(lambda: os.symlink("/etc/passwd", here + "/output.log")),
+    "secret": "CATCHMENT_SECRET_OF_A_TEST" in os.environ,
+    "parent": works(lambda: os.kill(os.getppid(), 0)),
+    "work": works(lambda: open(here + "/work/x", "w")),
+}
+raise RuntimeError("probe " + " ".join(f"{name}={int(value)}" for name, value in found.items()))
+"""
+
+
+class Probe:
+    """Unpickled, it tries what a child must not be able to do, and tells in an error's words."""
+
+    def __reduce__(self):  # noqa: ANN204
+        return exec, (PROBE.replace("PORT", sys.argv[3]), {})
+
+
+joblib.dump(Probe(), named("probing_joblib") / "model.joblib")
+
 for name, objective, target, more in (
     ("xgboost_binary", "binary:logistic", CLASSES > 0, {}),
     ("xgboost_classes", "multi:softprob", CLASSES, {"num_class": 3}),

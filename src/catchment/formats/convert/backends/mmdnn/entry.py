@@ -60,7 +60,7 @@ class Caffe:
                     IRModelPath=f"{ir}.pb",
                     IRWeightPath=f"{ir}.npy",
                     dstModelPath=code,
-                    dstWeightPath=None,
+                    dstWeightPath=f"{ir}-weights.npy",
                     phase="test",
                 )
             )
