@@ -51,7 +51,9 @@ def main(folder: Path) -> NoReturn:
 def _make_importable(package: Path) -> None:
     """Let `catchment` be imported from its folder, and nothing else that is installed beside it."""
     start = package / "__init__.py"
-    spec = importlib.util.spec_from_file_location("catchment", start, submodule_search_locations=[str(package)])
+    spec = importlib.util.spec_from_file_location(
+        "catchment", start, submodule_search_locations=[str(package)]
+    )
     if spec is None or spec.loader is None:
         raise ImportError(f"{package} cannot be imported")
     module = importlib.util.module_from_spec(spec)
@@ -61,9 +63,7 @@ def _make_importable(package: Path) -> None:
 
 def _do(job: Job, told: dict[str, Any]) -> None:
     clock = _Clock(told["seconds"])
-    entry: Entry = importlib.import_module(  # type: ignore[assignment]
-        f"catchment.formats.convert.backends.{job.backend}.entry"
-    )
+    entry: Entry = importlib.import_module(f"catchment.formats.convert.backends.{job.backend}.entry")
     with clock.measured("open"):
         model = entry.open_model(job)
     told["signature"] = model.signature.to_json()
@@ -100,7 +100,7 @@ def _predict(job: Job, model: Model, told: dict[str, Any]) -> None:
     for index in range(count(job.folder)):
         try:
             made = model.predict(read(job.folder, "in", index))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the edge of the process; its words are told
             traceback.print_exc()
             told["not_taken"][str(index)] = (_said(error).splitlines() or [""])[0][:300]
         else:

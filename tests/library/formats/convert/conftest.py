@@ -24,7 +24,7 @@ MAKE_S = 240
 
 @dataclass(frozen=True)
 class Made:
-    """Sample models, by the names of their folders; the file that hostile ones would write, a port they would call."""
+    """Sample models, by the names of their folders; a file that hostile ones would write, a port to call."""
 
     folder: Path
     canary: Path

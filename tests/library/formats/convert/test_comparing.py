@@ -14,6 +14,7 @@ from catchment.formats.convert.comparing import LOSSY_ARGMAX, OutputError, Toler
 from catchment.formats.convert.samples import LARGE, Kind
 
 RANDOM = Kind("random-0", 2)
+EXACT = Tolerance()
 FLOATS = arrays.arrays(
     np.float32,
     arrays.array_shapes(min_dims=1, max_dims=3, max_side=5),
@@ -21,7 +22,7 @@ FLOATS = arrays.arrays(
 )
 
 
-def compared(source: Any, result: Any, tolerance: Tolerance = Tolerance(), kind: Kind = RANDOM) -> OutputError:  # noqa: B008
+def compared(source: Any, result: Any, tolerance: Tolerance = EXACT, kind: Kind = RANDOM) -> OutputError:
     return compare_output("y", [(kind, {"y": np.asarray(source)}, {"y": np.asarray(result)})], tolerance)
 
 
@@ -70,7 +71,11 @@ def test_infinity_must_have_the_sources_sign() -> None:
 @pytest.mark.parametrize(
     ("source", "result", "words"),
     [
-        (np.zeros((2, 3), np.float32), np.zeros((3, 2), np.float32), r"gives the shape [2, 3], the result [3, 2]"),
+        (
+            np.zeros((2, 3), np.float32),
+            np.zeros((3, 2), np.float32),
+            r"gives the shape [2, 3], the result [3, 2]",
+        ),
         (np.zeros(2, np.float32), np.zeros(2, np.float64), "gives float32, the result float64"),
         (np.zeros(2, np.int64), np.zeros(2, np.float32), "gives int64, the result float32"),
         (np.array(["a"]), np.array(["bb"]), "100.00% of the values are others"),

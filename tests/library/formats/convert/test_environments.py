@@ -121,9 +121,7 @@ def test_two_processes_build_an_environment_once(
     backend = make_backend(name="twice")
     context = multiprocessing.get_context("spawn")
     told: multiprocessing.Queue[str] = context.Queue()
-    both = [
-        context.Process(target=_build, args=(tmp_path / "cache", backend.folder, told)) for _ in range(2)
-    ]
+    both = [context.Process(target=_build, args=(tmp_path / "cache", backend.folder, told)) for _ in range(2)]
     for process in both:
         process.start()
     lines: list[str] = []
@@ -170,7 +168,7 @@ def test_a_waiting_builder_hears_its_own_deadline(
     deadline = time.monotonic() + 30
     while not list((tmp_path / "cache").glob("*.lock")) and time.monotonic() < deadline:
         cancel.wait(0.02)
-    with pytest.raises(BackendUnavailable, match="another process|took longer"):
+    with pytest.raises(BackendUnavailable, match=r"another process|took longer"):
         Environments(tmp_path / "cache", build_s=0.5).get(make_backend())
     cancel.set()
     assert ended.wait(20)
@@ -181,7 +179,7 @@ def test_a_backend_without_its_interpreter_is_unavailable_with_the_reason(
 ) -> None:
     status = Environments(tmp_path).status(make_backend(python="3.99"))
     assert (status.available, status.reason) == (False, "there is no Python 3.99 on this machine")
-    with pytest.raises(BackendUnavailable, match="no Python 3.99"):
+    with pytest.raises(BackendUnavailable, match=r"no Python 3\.99"):
         Environments(tmp_path).get(make_backend(python="3.99"))
     lost = replace(make_backend(), folder=tmp_path / "nowhere")
     assert "requirements.lock is not there" in Environments(tmp_path).status(lost).reason
@@ -208,7 +206,9 @@ def test_a_route_without_any_environment_says_which_backend_lacks(
 
 def test_every_backend_is_listed_with_its_state(environments: Environments) -> None:
     listed = [environments.status(each) for each in BACKENDS.values()]
-    assert {each.name for each in listed} == {path.parent.name for path in BACKENDS[BASE].folder.glob("*/entry.py")}
+    assert {each.name for each in listed} == {
+        path.parent.name for path in BACKENDS[BASE].folder.glob("*/entry.py")
+    }
     own = next(each for each in listed if each.name == BASE)
     assert (own.available, own.built, own.reason) == (True, True, "")
     assert all(each.about and each.python for each in listed)

@@ -30,7 +30,10 @@ def spec(name: str = "data", dtype: str = "float32", *shape: int | None) -> Mode
         (spec("data_orig"), "input data of the source is gone"),
         (spec("data", "float64"), "input is data float64"),
         (spec("data", "float32", 1, 3, 8, 8), "input data has a fixed batch"),
-        (ModelSignature((IMAGE,), (TensorSpec("Identity:0", "float32", None),)), "output prob of the source is gone"),
+        (
+            ModelSignature((IMAGE,), (TensorSpec("Identity:0", "float32", None),)),
+            "output prob of the source is gone",
+        ),
     ],
 )
 def test_other_names_layouts_dtypes_and_batches_are_found(result: ModelSignature, words: str) -> None:
@@ -114,7 +117,9 @@ def test_samples_follow_the_seed_and_the_signature() -> None:
             "ids": ("int64", kind.batch),
             "mask": ("bool", kind.batch),
         }
-        assert all(np.array_equal(one[name], two[name], equal_nan=one[name].dtype.kind == "f") for name in one)
+        assert all(
+            np.array_equal(one[name], two[name], equal_nan=one[name].dtype.kind == "f") for name in one
+        )
         drawn = kind.name.startswith("random")
         assert drawn != np.array_equal(one["data"], three["data"]) or kind.name in ("large", "missing")
     by_name = {kind.name: each for kind, each in zip(kinds, first, strict=True)}

@@ -82,7 +82,8 @@ def test_a_wrong_input_is_named(value: Any, field: str) -> None:
 
 def test_a_signature_is_read_as_it_was_written() -> None:
     signature = ModelSignature(
-        (TensorSpec("x", "float32", (None, 3)), TensorSpec("z", "int64", ())), (TensorSpec("y", "bool", None),)
+        (TensorSpec("x", "float32", (None, 3)), TensorSpec("z", "int64", ())),
+        (TensorSpec("y", "bool", None),),
     )
     assert ModelSignature.from_json(signature.to_json()) == signature
     assert signature.to_json()["inputs"][0] == {"name": "x", "dType": "float32", "size": [-1, 3]}

@@ -1,4 +1,4 @@
-"""Writes the sample models of the sklearn backend; run by its environment's Python with the folder as argument."""
+"""Writes the sample models of the sklearn backend; run by its environment's Python."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,9 @@ def named(name: str) -> Path:
 
 forest = make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)).fit(FEATURES, CLASSES)
 skops.io.dump(forest, named("forest") / "model.skops")
-texts = make_pipeline(StandardScaler(), LogisticRegression()).fit(FEATURES, np.array(["a", "b", "c"])[CLASSES])
+texts = make_pipeline(StandardScaler(), LogisticRegression()).fit(
+    FEATURES, np.array(["a", "b", "c"])[CLASSES]
+)
 skops.io.dump(texts, named("text_labels") / "model.skops")
 skops.io.dump(
     GradientBoostingRegressor(n_estimators=10, random_state=0).fit(FEATURES, FEATURES[:, 0]),
@@ -42,7 +44,7 @@ joblib.dump(LogisticRegression().fit(FEATURES, CLASSES), named("joblib") / "mode
 class Hostile:
     """Unpickled, it writes the file that the second argument names."""
 
-    def __reduce__(self):  # noqa: ANN204
+    def __reduce__(self):
         return exec, (f"open({sys.argv[2]!r}, 'w').write('it was here')",)
 
 
@@ -59,7 +61,7 @@ def works(act):
 here = os.environ["CATCHMENT_TASK"]
 found = {
     "network": works(lambda: socket.create_connection(("127.0.0.1", PORT), 2)),
-    "home": works(lambda: os.listdir(os.path.expanduser("~root"))),
+    "host": works(lambda: os.listdir(os.path.dirname(CANARY))),
     "job": works(lambda: open(here + "/job.json", "a")),
     "link": works(lambda: os.symlink("/etc/passwd", here + "/output.log")),
     "secret": "CATCHMENT_SECRET_OF_A_TEST" in os.environ,
@@ -73,8 +75,8 @@ raise RuntimeError("probe " + " ".join(f"{name}={int(value)}" for name, value in
 class Probe:
     """Unpickled, it tries what a child must not be able to do, and tells in an error's words."""
 
-    def __reduce__(self):  # noqa: ANN204
-        return exec, (PROBE.replace("PORT", sys.argv[3]), {})
+    def __reduce__(self):
+        return exec, (PROBE.replace("PORT", sys.argv[3]).replace("CANARY", repr(sys.argv[2])), {})
 
 
 joblib.dump(Probe(), named("probing_joblib") / "model.joblib")

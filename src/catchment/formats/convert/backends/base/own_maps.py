@@ -70,7 +70,9 @@ class _Interpreted(_Mapped):
         self._net = self._module("model").read_net(job.source)
         inputs = self._net.inputs
         own = [
-            TensorSpec(name, "float32", tuple(inputs[name]) if isinstance(inputs, dict) and inputs[name] else None)
+            TensorSpec(
+                name, "float32", tuple(inputs[name]) if isinstance(inputs, dict) and inputs[name] else None
+            )
             for name in inputs
         ]
         given = {each.name: each for each in job.given}

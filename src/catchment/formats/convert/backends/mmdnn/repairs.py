@@ -1,8 +1,8 @@
 """Repairs of what MMdnn makes.
 
-Its result is of opset 6, with a renamed input whose channels come last; results with four dimensions have them
-last, too; and the weights of a dense layer behind images are ordered for channels that come last, while the graph
-flattens them first. What these repairs miss, the gate finds.
+Its result is of opset 6, with a renamed input whose channels come last; results with four dimensions have
+them last, too; and the weights of a dense layer behind images are ordered for channels that come last, while
+the graph flattens them first. What these repairs miss, the gate finds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHANNELS_LAST, _CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def repaired(model: Any, taken: TensorSpec, output: str) -> Any:
-    """The model at a newer opset, with Caffe's names and layout; images stay [batch, channels, height, width].
+    """The model at a newer opset, with Caffe's names and layout: [batch, channels, height, width].
 
     Args:
         model: one input, one output.
