@@ -40,6 +40,8 @@ def main(folder: Path) -> NoReturn:
         if problem.reason in ("failed", "unsupported"):
             traceback.print_exc()
         told["problem"] = vars(problem)
+    started = time.clock_gettime(time.CLOCK_BOOTTIME) - _started_s()
+    told["seconds"]["process"] = {"wall": round(started, 4), "cpu": round(time.process_time(), 4)}
     staged = (folder / RESULT).with_suffix(".new")
     staged.write_text(json.dumps(told))
     staged.replace(folder / RESULT)
@@ -108,6 +110,12 @@ def _predict(job: Job, model: Model, told: dict[str, Any]) -> None:
 
 
 _STEPS = {"convert": _convert, "check": _check, "draw": _draw, "predict": _predict}
+
+
+def _started_s() -> float:
+    """When this process was started, in seconds since the machine was."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 class _Clock:

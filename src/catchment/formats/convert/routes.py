@@ -16,7 +16,7 @@ class Route:
 
     Attributes:
         source, target: as configs spell them.
-        backends: tried in order: the next one when an operator is unsupported, or the environment is not there.
+        backends: in order; the next one when an operator is unsupported, or an environment cannot be had.
         references: backends that can run the source to compare with; the first that can be had.
         runtime: backend that runs the result.
         keeps: whether all numbers must be exactly the same.
