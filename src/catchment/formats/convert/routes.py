@@ -51,8 +51,8 @@ ROUTES = {
         Route("ONNX", "ONNX", (BASE,), (BASE,), note="`operation`: slim, opset or int8 (lossy)"),
         Route("StateDict", "Safetensors", (BASE,), (_TORCH, BASE), keeps=True),
         Route("MXNetParams", "ONNX", (BASE, "mxnet"), ("mxnet",), note="needs shapes: the file has none"),
-        Route("CaffeModel", "ONNX", (BASE, "mmdnn"), ("opencv",)),
-        Route("CaffeModel", "NetDef", (BASE,), ("opencv",)),
+        Route("CaffeModel", "ONNX", (BASE, "mmdnn"), ("opencv", BASE)),
+        Route("CaffeModel", "NetDef", (BASE,), ("opencv", BASE)),
         Route(
             "NetDef",
             "ONNX",

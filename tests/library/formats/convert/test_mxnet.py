@@ -39,5 +39,5 @@ def test_a_symbol_with_its_parameters_scores_the_same_in_onnxruntime(
 def test_shapes_that_lack_are_asked_for_by_name(
     converter: Converter, mxnet_models: Made, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidField, match=r"^inputs: .*no shapes?.* data"):
+    with pytest.raises(InvalidField, match=r"^inputs: an MXNet model holds no shapes?.* data"):
         converter.convert(Request(mxnet_models["small"], "MXNetParams", "ONNX"), tmp_path / "out")
