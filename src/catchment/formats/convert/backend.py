@@ -47,10 +47,12 @@ class Backend:
 
     def lacking_here(self) -> list[str]:
         """The pins that this process's own environment does not satisfy, in words."""
-        if not f"{sys.version_info[0]}.{sys.version_info[1]}" == self.python and self.builder != "own":
+        if f"{sys.version_info[0]}.{sys.version_info[1]}" != self.python and self.builder != "own":
             return [f"Python {self.python}"]
         return [
-            f"{name} {version}" for name, version in self.pins().items() if not _has(name, version, self.builder)
+            f"{name} {version}"
+            for name, version in self.pins().items()
+            if not _has(name, version, self.builder)
         ]
 
 

@@ -40,6 +40,8 @@ def main(folder: Path) -> NoReturn:
         if problem.reason in ("failed", "unsupported"):
             traceback.print_exc()
         told["problem"] = vars(problem)
+    started = time.clock_gettime(time.CLOCK_BOOTTIME) - _started_s()
+    told["seconds"]["process"] = {"wall": round(started, 4), "cpu": round(time.process_time(), 4)}
     staged = (folder / RESULT).with_suffix(".new")
     staged.write_text(json.dumps(told))
     staged.replace(folder / RESULT)
@@ -51,7 +53,9 @@ def main(folder: Path) -> NoReturn:
 def _make_importable(package: Path) -> None:
     """Let `catchment` be imported from its folder, and nothing else that is installed beside it."""
     start = package / "__init__.py"
-    spec = importlib.util.spec_from_file_location("catchment", start, submodule_search_locations=[str(package)])
+    spec = importlib.util.spec_from_file_location(
+        "catchment", start, submodule_search_locations=[str(package)]
+    )
     if spec is None or spec.loader is None:
         raise ImportError(f"{package} cannot be imported")
     module = importlib.util.module_from_spec(spec)
@@ -61,9 +65,7 @@ def _make_importable(package: Path) -> None:
 
 def _do(job: Job, told: dict[str, Any]) -> None:
     clock = _Clock(told["seconds"])
-    entry: Entry = importlib.import_module(  # type: ignore[assignment]
-        f"catchment.formats.convert.backends.{job.backend}.entry"
-    )
+    entry: Entry = importlib.import_module(f"catchment.formats.convert.backends.{job.backend}.entry")
     with clock.measured("open"):
         model = entry.open_model(job)
     told["signature"] = model.signature.to_json()
@@ -100,7 +102,7 @@ def _predict(job: Job, model: Model, told: dict[str, Any]) -> None:
     for index in range(count(job.folder)):
         try:
             made = model.predict(read(job.folder, "in", index))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the edge of the process; its words are told
             traceback.print_exc()
             told["not_taken"][str(index)] = (_said(error).splitlines() or [""])[0][:300]
         else:
@@ -108,6 +110,12 @@ def _predict(job: Job, model: Model, told: dict[str, Any]) -> None:
 
 
 _STEPS = {"convert": _convert, "check": _check, "draw": _draw, "predict": _predict}
+
+
+def _started_s() -> float:
+    """When this process was started, in seconds since the machine was."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 class _Clock:

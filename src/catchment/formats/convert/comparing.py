@@ -113,7 +113,9 @@ def _cannot_be_compared(pair: _Pair) -> str:
 
 def _compare_exactly(name: str, seen: Sequence[_Pair], tolerance: Tolerance) -> OutputError:
     """Labels, counts, text: equal or not."""
-    different = [(float(np.mean(each.source != each.result)) if each.source.size else 0.0, each) for each in seen]
+    different = [
+        (float(np.mean(each.source != each.result)) if each.source.size else 0.0, each) for each in seen
+    ]
     total = sum(each.source.size for each in seen)
     wrong = sum(share * each.source.size for share, each in different) / max(1, total)
     share, worst = max(different, key=lambda found: found[0])

@@ -36,7 +36,7 @@ Reason = Literal["unsupported", "refused", "field", "failed"]
 
 
 class UnsupportedModelError(Exception):
-    """This backend cannot convert this model, another one might: an operator or a layer is not known to it."""
+    """This backend cannot convert this model, another one might: it does not know an operator or a layer."""
 
 
 class RefusedModelError(Exception):

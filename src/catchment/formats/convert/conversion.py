@@ -81,9 +81,7 @@ class Converter:
     runner: Runner
     scratch: Path | None = None
 
-    def convert(
-        self, request: Request, target: Path, cancel: threading.Event | None = None
-    ) -> Conversion:
+    def convert(self, request: Request, target: Path, cancel: threading.Event | None = None) -> Conversion:
         """Write the converted model to the new folder `target`, once the gate has passed.
 
         Raises:
@@ -141,8 +139,10 @@ class _Work:
                 self.notes.append(str(error))
         return None
 
-    def _converted(self, reference: tuple[Backend, Environment] | None) -> tuple[Backend, Told, dict[str, str]]:
-        """Convert with the first backend that can; in the same process it runs the source, when it is the reference."""
+    def _converted(
+        self, reference: tuple[Backend, Environment] | None
+    ) -> tuple[Backend, Told, dict[str, str]]:
+        """Convert with the first backend that can; the reference runs the source in the same process."""
         passed_over: dict[str, str] = {}
         last: ConversionFailed | None = None
         for name in self.route.backends:
@@ -192,7 +192,12 @@ class _Work:
         """The result is opened as a source, by the runtime that it is made for."""
         job = self._job(runtime, ("check", "predict"))
         return replace(
-            job, source=self.folder / TARGET, source_format=self.route.target, label=gate.RESULT, given=(), options={}
+            job,
+            source=self.folder / TARGET,
+            source_format=self.route.target,
+            label=gate.RESULT,
+            given=(),
+            options={},
         )
 
     def _environment(self, backend: Backend) -> Environment:
@@ -215,7 +220,9 @@ class _Work:
         signatures = [ModelSignature.from_json(each.values["signature"]) for each in (source, result)]
         problems = gate.signature_problems(*signatures) if signatures[0].inputs else []
         if lossy:
-            self.notes.append("this conversion changes numbers by design; the result is not equal to its source")
+            self.notes.append(
+                "this conversion changes numbers by design; the result is not equal to its source"
+            )
         return gate.EquivalenceReport(
             source_format=route.source,
             target_format=route.target,

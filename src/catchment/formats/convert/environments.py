@@ -103,10 +103,9 @@ class Environments:
         python = builder.interpreter(backend.python)
         if python is None:
             return None
-        made_from = b"\0".join(
-            (backend.lock.read_bytes(), backend.builder.encode(), backend.python.encode(), str(python).encode())
-            + (platform.machine().encode(), platform.libc_ver()[0].encode())
-        )
+        machine = (platform.machine(), platform.libc_ver()[0])
+        words = (backend.builder, backend.python, str(python), *machine)
+        made_from = b"\0".join((backend.lock.read_bytes(), *(each.encode() for each in words)))
         return self.folder / f"{backend.name}-{hashlib.sha256(made_from).hexdigest()[:16]}"
 
     def get(self, backend: Backend, cancel: threading.Event | None = None) -> Environment:
@@ -165,7 +164,9 @@ class Environments:
             shutil.rmtree(left_over, ignore_errors=True)
         aside = self.folder / f".{place.name}-{secrets.token_hex(4)}"
         started = time.monotonic()
-        self.progress(f"{backend.name}: building the environment from its lock ({len(backend.pins())} packages)")
+        self.progress(
+            f"{backend.name}: building the environment from its lock ({len(backend.pins())} packages)"
+        )
         try:
             builder.build(backend, aside, builder.Bounds(deadline, cancel), self.progress)
             seconds = round(time.monotonic() - started, 1)

@@ -74,7 +74,8 @@ class EquivalenceReport:
         """Raises GateFailed, with the numbers, when the gate did not pass."""
         if self.problems:
             raise GateFailed(
-                f"{self.source_format} to {self.target_format} with {self.backend}: {'; '.join(self.problems)}",
+                f"{self.source_format} to {self.target_format} with {self.backend}: "
+                + "; ".join(self.problems),
                 self.to_json(),
             )
 
@@ -151,7 +152,9 @@ def compare(
     if not any(kind.name.startswith((RANDOM, TENSORS)) for kind, _, _ in pairs) and not problems:
         problems.append("the source took no random sample, so that nothing could be compared")
     outputs, named = _outputs(pairs, tolerance)
-    problems += named + [f"output {each.name}: {each.problem} (sample {each.worst})" for each in outputs if each.problem]
+    problems += named + [
+        f"output {each.name}: {each.problem} (sample {each.worst})" for each in outputs if each.problem
+    ]
     return Compared(tuple(kind.name for kind, _, _ in pairs), outputs, tuple(notes), tuple(problems))
 
 
@@ -160,8 +163,8 @@ def _outputs(
 ) -> tuple[tuple[OutputError, ...], list[str]]:
     for kind, source, result in pairs:
         if set(source) != set(result):
-            there = ", ".join(sorted(result)[:10])
-            return (), [f"for the sample {kind.name} the source gives {', '.join(sorted(source)[:10])}; the result {there}"]
+            there = [", ".join(sorted(each)[:10]) for each in (source, result)]
+            return (), [f"for the sample {kind.name} the source gives {there[0]}; the result {there[1]}"]
     if not pairs:
         return (), []
     return tuple(compare_output(name, pairs, tolerance) for name in pairs[0][1]), []

@@ -1,4 +1,4 @@
-"""Repairs that exporters' ONNX models need: names, opsets that come twice, made-up dimensions (needs onnx)."""
+"""Repairs of what exporters make: names, opsets that come twice, made-up dimensions (needs onnx)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def name_ends(model: Any, inputs: Sequence[str] | None, outputs: Sequence[str] |
         if wanted is None:
             continue
         if len(wanted) != len(there):
-            raise ValueError(f"the converted model has {len(there)} of {len(wanted)} inputs or outputs: {there}")
+            raise ValueError(
+                f"the converted model has {len(there)} of {len(wanted)} inputs or outputs: {there}"
+            )
         renamed(model, dict(zip(there, wanted, strict=True)))
 
 

@@ -26,8 +26,8 @@ def take_over(made: Path, target: Path, bounds: Bounds) -> None:
     total = sum(path.stat().st_size for path in files)
     if len(files) > MAX_FILES or total > bounds.target_mb * _MB:
         raise ConversionFailed(
-            f"the converter made {len(files)} files of {total // _MB} MB; {MAX_FILES} files of {bounds.target_mb} MB "
-            "are allowed"
+            f"the converter made {len(files)} files of {total // _MB} MB; "
+            f"{MAX_FILES} files of {bounds.target_mb} MB are allowed"
         )
     aside = target.with_name(f".{target.name}.new")
     shutil.rmtree(aside, ignore_errors=True)

@@ -16,7 +16,7 @@ class Route:
 
     Attributes:
         source, target: as configs spell them.
-        backends: tried in order; the next one when an operator is unsupported, or an environment cannot be had.
+        backends: in order; the next one when an operator is unsupported, or an environment cannot be had.
         references: backends that can run the source to compare with; the first that can be had.
         runtime: backend that runs the result.
         keeps: whether all numbers must be exactly the same.
@@ -51,9 +51,15 @@ ROUTES = {
         Route("ONNX", "ONNX", (BASE,), (BASE,), note="`operation`: slim, opset or int8 (lossy)"),
         Route("StateDict", "Safetensors", (BASE,), (_TORCH, BASE), keeps=True),
         Route("MXNetParams", "ONNX", (BASE, "mxnet"), ("mxnet",), note="needs shapes: the file has none"),
-        Route("CaffeModel", "ONNX", (BASE, "mmdnn"), ("opencv",)),
-        Route("CaffeModel", "NetDef", (BASE,), ("opencv",)),
-        Route("NetDef", "ONNX", (BASE,), (BASE,), note="needs shapes; compared with our interpreter of the graph"),
+        Route("CaffeModel", "ONNX", (BASE, "mmdnn"), ("opencv", BASE)),
+        Route("CaffeModel", "NetDef", (BASE,), ("opencv", BASE)),
+        Route(
+            "NetDef",
+            "ONNX",
+            (BASE,),
+            (BASE,),
+            note="needs shapes; compared with our interpreter of the graph",
+        ),
     )
 }
 
@@ -98,8 +104,12 @@ def checked_options(route: Route, options: Mapping[str, Any]) -> dict[str, Any]:
     known = _OPTIONS.get(route.source, ())
     for name, value in options.items():
         if name not in known:
-            raise InvalidField(name, f"is no option of {route.source} to {route.target}; known: {', '.join(known) or 'none'}")
-        if name == "opset" and (isinstance(value, bool) or not isinstance(value, int) or not 7 <= value <= 25):
+            raise InvalidField(
+                name, f"is no option of {route.source} to {route.target}; known: {', '.join(known) or 'none'}"
+            )
+        if name == "opset" and (
+            isinstance(value, bool) or not isinstance(value, int) or not 7 <= value <= 25
+        ):
             raise InvalidField(name, "must be a whole number from 7 to 25")
         if name == "allow_pickle" and not isinstance(value, bool):
             raise InvalidField(name, "must be true or false")
@@ -114,7 +124,7 @@ def is_lossy(route: Route, options: Mapping[str, Any]) -> bool:
 
 
 def executes_code(route: Route, options: Mapping[str, Any]) -> bool:
-    """Whether opening the source executes its code by design, so that nothing but the sandbox stands between."""
+    """Whether opening the source executes its code by design: only the sandbox stands between then."""
     return route.source == "SKLearn" and options.get("allow_pickle") is True
 
 

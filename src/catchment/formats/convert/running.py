@@ -242,6 +242,8 @@ def _of_environment(where: Environment) -> list[Place]:
     if where.folder is None:
         return []
     real = where.python.resolve()
-    return [*view.read_only(where.folder), *view.read_only(real.parent.parent)] if real != Path(
-        sys.executable
-    ).resolve() else view.read_only(where.folder)
+    return (
+        [*view.read_only(where.folder), *view.read_only(real.parent.parent)]
+        if real != Path(sys.executable).resolve()
+        else view.read_only(where.folder)
+    )

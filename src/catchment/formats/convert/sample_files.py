@@ -1,4 +1,4 @@
-"""Samples and predictions as files, which pass between processes that trust each other little (NumPy only)."""
+"""Samples and predictions as files, which pass between processes that trust each other little."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(folder: Path, label: str, index: int, arrays: Arrays) -> None:
     # The arrays are numbered: a tensor's name may hold "/", which a zip's member must not.
     numbered = {str(number): _plain(array) for number, array in enumerate(arrays.values())}
     with (folder / SAMPLES / f"{label}-{index}.npz").open("wb") as file:
-        np.savez(file, **{_NAMES: np.array(json.dumps(list(arrays)))}, **numbered)
+        np.savez(file, **{_NAMES: np.array(json.dumps(list(arrays)))}, **numbered)  # type: ignore[arg-type]
 
 
 def read(folder: Path, label: str, index: int) -> Arrays:

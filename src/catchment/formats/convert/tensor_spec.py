@@ -1,4 +1,4 @@
-"""The inputs and outputs of a model as conversion speaks of them (standard library only: backends import it)."""
+"""The inputs and outputs of a model as conversion speaks of them (standard library only)."""
 
 from __future__ import annotations
 
@@ -124,7 +124,9 @@ def _filled(own: TensorSpec, given: TensorSpec, field: str) -> TensorSpec:
         raise InvalidField(field, f"says {given}, the model's file says {own}")
     if own.shape is None or given.shape is None:
         return replace(own, shape=own.shape if given.shape is None else given.shape)
-    return replace(own, shape=tuple(a if b is None else b for a, b in zip(own.shape, given.shape, strict=True)))
+    return replace(
+        own, shape=tuple(a if b is None else b for a, b in zip(own.shape, given.shape, strict=True))
+    )
 
 
 def _shape(value: Any, field: str) -> tuple[int | None, ...] | None:

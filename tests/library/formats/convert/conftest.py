@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +24,11 @@ MAKE_S = 240
 
 @dataclass(frozen=True)
 class Made:
-    """Sample models, by the names of their folders, and the file that the hostile ones would write."""
+    """Sample models, by the names of their folders; a file that hostile ones would write, a port to call."""
 
     folder: Path
     canary: Path
+    port: int
 
     def __getitem__(self, name: str) -> Path:
         return self.folder / name
@@ -63,8 +65,10 @@ def converter(make_converter: Callable[..., Converter]) -> Converter:
 @pytest.fixture(scope="session")
 def make_models(
     environments: Environments, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Made]:
+) -> Iterator[Callable[[str], Made]]:
     """Runs a backend's maker in the backend's own environment."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
 
     def make(backend: str) -> Made:
         folder = tmp_path_factory.mktemp(f"{backend}-models")
@@ -72,15 +76,16 @@ def make_models(
         canary = tmp_path_factory.mktemp("canary") / "canary"
         python = environments.get(BACKENDS[backend]).python
         subprocess.run(
-            [python, "-I", MAKERS / f"{backend}_models.py", folder, canary],
+            [python, "-I", MAKERS / f"{backend}_models.py", folder, canary, str(port)],
             check=True,
             timeout=MAKE_S,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
             capture_output=True,
         )
-        return Made(folder, canary)
+        return Made(folder, canary, port)
 
-    return make
+    with listening:
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -30,11 +30,14 @@ def test_a_symbol_with_its_parameters_scores_the_same_in_onnxruntime(
     conversion = converter.convert(request, tmp_path / "out")
     assert conversion.report.reference == "mxnet"
     assert_equal_to_source(conversion, "softmax_output")
-    assert run_onnx(tmp_path / "out", data=np.ones((3, 3, 8, 8), np.float32))["softmax_output"].shape == (3, 5)
+    assert run_onnx(tmp_path / "out", data=np.ones((3, 3, 8, 8), np.float32))["softmax_output"].shape == (
+        3,
+        5,
+    )
 
 
 def test_shapes_that_lack_are_asked_for_by_name(
     converter: Converter, mxnet_models: Made, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidField, match=r"^inputs: .*no shapes?.* data"):
+    with pytest.raises(InvalidField, match=r"^inputs: an MXNet model holds no shapes?.* data"):
         converter.convert(Request(mxnet_models["small"], "MXNetParams", "ONNX"), tmp_path / "out")

@@ -83,11 +83,24 @@ def test_a_hostile_pickle_touches_nothing_outside_of_the_child(
     source = sklearn_models["hostile_joblib"]
     before = (source / "model.joblib").read_bytes()
     request = Request(source, "SKLearn", "ONNX", options={"allow_pickle": True})
-    with pytest.raises(ConversionFailed, match="Read-only file system|No such file"):
+    with pytest.raises(ConversionFailed, match=r"Read-only file system|No such file"):
         converter.convert(request, tmp_path / "out")
     assert not sklearn_models.canary.exists()
     assert (source / "model.joblib").read_bytes() == before
     assert not (tmp_path / "out").exists()
+
+
+def test_a_child_reaches_neither_network_nor_files_nor_processes_nor_secrets(
+    converter: Converter, sklearn_models: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CATCHMENT_SECRET_OF_A_TEST", "token")
+    request = Request(sklearn_models["probing_joblib"], "SKLearn", "ONNX", options={"allow_pickle": True})
+    with pytest.raises(ConversionFailed, match="probe ") as caught:
+        converter.convert(request, tmp_path / "out")
+    found = dict(pair.split("=") for pair in str(caught.value).partition("probe ")[2].split())
+    # The parent that it may see is number 1 of its own processes, or none.
+    assert found.pop("parent") in ("0", "1")
+    assert found == {"network": "0", "host": "0", "job": "0", "link": "0", "secret": "0", "work": "1"}
 
 
 def test_a_file_of_another_kind_is_refused_with_a_sentence(converter: Converter, tmp_path: Path) -> None:

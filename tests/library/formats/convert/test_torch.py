@@ -41,7 +41,9 @@ def test_torchscript_with_given_inputs_scores_the_same_in_onnxruntime(
 def test_a_stored_signature_goes_before_inputs_and_names_the_outputs(
     converter: Converter, torch_models: Made, tmp_path: Path
 ) -> None:
-    stored = ModelSignature((IMAGE,), tuple(TensorSpec(each, "float32", None) for each in ("classes", "score")))
+    stored = ModelSignature(
+        (IMAGE,), tuple(TensorSpec(each, "float32", None) for each in ("classes", "score"))
+    )
     wrong = (TensorSpec("image", "float32", (None, 1)),)
     request = Request(torch_models["script"], "TorchScript", "ONNX", signature=stored, inputs=wrong)
     assert_equal_to_source(converter.convert(request, tmp_path / "out"), "classes", "score")
@@ -68,7 +70,9 @@ def test_an_exported_program_needs_no_shapes(
 def test_a_state_dict_becomes_safetensors_bit_by_bit_as_pytorch_reads_it(
     converter: Converter, torch_models: Made, tmp_path: Path
 ) -> None:
-    conversion = converter.convert(Request(torch_models["state"], "StateDict", "Safetensors"), tmp_path / "out")
+    conversion = converter.convert(
+        Request(torch_models["state"], "StateDict", "Safetensors"), tmp_path / "out"
+    )
     report = conversion.report.to_json()
     assert (report["reference"], report["tolerance"], report["samples"]) == ("torch", 0.0, ["tensors"])
     assert all(each["max_abs"] == 0 for each in report["outputs"])
@@ -78,7 +82,7 @@ def test_a_state_dict_becomes_safetensors_bit_by_bit_as_pytorch_reads_it(
 
 
 def test_a_state_dict_cannot_become_onnx_and_the_reason_is_said(converter: Converter, tmp_path: Path) -> None:
-    with pytest.raises(ConversionFailed, match="tensors and no graph; save the model with torch.export.save"):
+    with pytest.raises(ConversionFailed, match=r"tensors and no graph; save .* with torch\.export\.save"):
         converter.convert(Request(tmp_path, "StateDict", "ONNX"), tmp_path / "out")
 
 
@@ -92,7 +96,9 @@ def test_code_that_runs_when_an_archive_is_loaded_touches_nothing_outside_of_the
     # The same archive, loaded by a process that nobody confines, does write the file.
     python = environments.get(BACKENDS["torch"]).python
     code = "import sys, torch; torch.jit.load(sys.argv[1])"
-    subprocess.run([python, "-I", "-c", code, source / "model.pt"], check=False, timeout=60, capture_output=True)
+    subprocess.run(
+        [python, "-I", "-c", code, source / "model.pt"], check=False, timeout=60, capture_output=True
+    )
     assert torch_models.canary.exists()
     torch_models.canary.unlink()
 
@@ -111,7 +117,7 @@ def test_a_model_that_takes_too_much_memory_is_ended_and_that_is_said(
     make_converter: Callable[..., Converter], torch_models: Made, tmp_path: Path
 ) -> None:
     request = Request(torch_models["greedy"], "TorchScript", "ONNX", inputs=X)
-    with pytest.raises(ConversionFailed, match="MB of memory|not enough memory|can't allocate"):
+    with pytest.raises(ConversionFailed, match=r"MB of memory|not enough memory|can't allocate"):
         make_converter(timeout_s=200, memory_mb=500).convert(request, tmp_path / "out")
 
 

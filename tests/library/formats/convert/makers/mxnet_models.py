@@ -1,4 +1,4 @@
-"""Writes the sample models of the mxnet backend; run by its environment's Python with the folder as argument."""
+"""Writes the sample models of the mxnet backend; run by its environment's Python."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Writes the sample models of the sklearn backend; run by its environment's Python with the folder as argument."""
+"""Writes the sample models of the sklearn backend; run by its environment's Python."""
 
 import sys
 from pathlib import Path
@@ -29,7 +29,9 @@ def named(name: str) -> Path:
 
 forest = make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)).fit(FEATURES, CLASSES)
 skops.io.dump(forest, named("forest") / "model.skops")
-texts = make_pipeline(StandardScaler(), LogisticRegression()).fit(FEATURES, np.array(["a", "b", "c"])[CLASSES])
+texts = make_pipeline(StandardScaler(), LogisticRegression()).fit(
+    FEATURES, np.array(["a", "b", "c"])[CLASSES]
+)
 skops.io.dump(texts, named("text_labels") / "model.skops")
 skops.io.dump(
     GradientBoostingRegressor(n_estimators=10, random_state=0).fit(FEATURES, FEATURES[:, 0]),
@@ -42,11 +44,42 @@ joblib.dump(LogisticRegression().fit(FEATURES, CLASSES), named("joblib") / "mode
 class Hostile:
     """Unpickled, it writes the file that the second argument names."""
 
-    def __reduce__(self):  # noqa: ANN204
+    def __reduce__(self):
         return exec, (f"open({sys.argv[2]!r}, 'w').write('it was here')",)
 
 
 joblib.dump(Hostile(), named("hostile_joblib") / "model.joblib")
+
+PROBE = """
+import os, socket, sys
+def works(act):
+    try:
+        act()
+    except OSError:
+        return False
+    return True
+here = os.environ["CATCHMENT_TASK"]
+found = {
+    "network": works(lambda: socket.create_connection(("127.0.0.1", PORT), 2)),
+    "host": works(lambda: os.listdir(os.path.dirname(CANARY))),
+    "job": works(lambda: open(here + "/job.json", "a")),
+    "link": works(lambda: os.symlink("/etc/passwd", here + "/output.log")),
+    "secret": "CATCHMENT_SECRET_OF_A_TEST" in os.environ,
+    "parent": works(lambda: os.kill(os.getppid(), 0)),
+    "work": works(lambda: open(here + "/work/x", "w")),
+}
+raise RuntimeError("probe " + " ".join(f"{name}={int(value)}" for name, value in found.items()))
+"""
+
+
+class Probe:
+    """Unpickled, it tries what a child must not be able to do, and tells in an error's words."""
+
+    def __reduce__(self):
+        return exec, (PROBE.replace("PORT", sys.argv[3]).replace("CANARY", repr(sys.argv[2])), {})
+
+
+joblib.dump(Probe(), named("probing_joblib") / "model.joblib")
 
 for name, objective, target, more in (
     ("xgboost_binary", "binary:logistic", CLASSES > 0, {}),

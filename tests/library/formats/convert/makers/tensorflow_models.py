@@ -1,4 +1,4 @@
-"""Writes the sample models of the tensorflow backend; run by its environment's Python with the folder as argument."""
+"""Writes the sample models of the tensorflow backend; run by its environment's Python."""
 
 import sys
 from pathlib import Path
@@ -34,7 +34,7 @@ sequence = keras.Sequential(
 )
 sequence.save(named("lstm") / "model.h5")
 
-function = tf.function(lambda image: model(image))
+function = tf.function(lambda image: model(image))  # noqa: PLW0108 - named so in the graph
 concrete = function.get_concrete_function(tf.TensorSpec((None, 8, 8, 3), "float32", name="image"))
 frozen = convert_variables_to_constants_v2(concrete)
 (named("graph") / "model.graphdef").write_bytes(frozen.graph.as_graph_def().SerializeToString())

@@ -1,13 +1,15 @@
-"""The base backend: Catchment's own maps, ONNX to ONNX, tensors to safetensors; onnxruntime runs what comes out."""
+"""The base backend: our own maps, ONNX to ONNX, tensors to safetensors; onnxruntime runs what comes out."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from catchment.formats.convert.backends.base import onnx_model, own_maps, tensor_files
 from catchment.formats.convert.contract import Job, Model, RefusedModelError
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxslim", "safetensors")
 
-_KINDS = {
+_KINDS: dict[str, Callable[[Job], Model]] = {
     "ONNX": onnx_model.OnnxModel,
     "StateDict": tensor_files.StateDict,
     "Safetensors": tensor_files.Safetensors,

@@ -54,7 +54,9 @@ class OnnxModel:
             for entry in tensor.external_data:
                 location = Path(entry.value)
                 if entry.key == "location" and (location.is_absolute() or ".." in location.parts):
-                    raise RefusedModelError(f"tensor {tensor.name!r} lies outside of the model: {entry.value!r}")
+                    raise RefusedModelError(
+                        f"tensor {tensor.name!r} lies outside of the model: {entry.value!r}"
+                    )
         self._external = any(tensor.external_data for tensor in tensors)
 
     def predict(self, sample: Arrays) -> Arrays:
@@ -139,7 +141,9 @@ def _slimmed(model: Any) -> Any:
 def _raised(model: Any, wanted: Any) -> Any:
     now = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     if isinstance(wanted, bool) or not isinstance(wanted, int) or not now < wanted <= NEWEST_OPSET:
-        raise InvalidField("opset", f"must be a whole number above {now}, the model's own, up to {NEWEST_OPSET}")
+        raise InvalidField(
+            "opset", f"must be a whole number above {now}, the model's own, up to {NEWEST_OPSET}"
+        )
     try:
         return onnx.version_converter.convert_version(model, wanted)
     except RuntimeError as error:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
-from catchment.errors import ConversionFailed
+from catchment.errors import ConversionFailed, InvalidField
 from catchment.formats.convert.contract import Job, RefusedModelError, UnsupportedModelError
 from catchment.formats.convert.samples import Arrays
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec, completed
 
 _PACKAGE = "catchment.formats.convert"
 _UNKNOWN_OPERATOR = "no conversion is known for"
-"""So begin the maps' refusals of operators that they do not have."""
+_NO_SHAPE = "holds no shape"
+"""What the maps say where an operator is none of theirs, and where shapes lack."""
 
 
 class _Mapped:
@@ -38,6 +40,8 @@ class _Mapped:
         except ConversionFailed as error:
             if _UNKNOWN_OPERATOR in str(error):
                 raise UnsupportedModelError(str(error)) from error
+            if _NO_SHAPE in str(error):
+                raise InvalidField(job.given_by, str(error)) from error
             raise
 
     def _module(self, name: str) -> Any:
@@ -62,28 +66,40 @@ class MXNet(_Mapped):
 
 
 class _Interpreted(_Mapped):
-    """A model with an interpreter; it reads the graph's own inputs and outputs."""
+    """A model with an interpreter, which is what it is compared with where nothing else can run it."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         self._interpreter = self._module("interpreter")
-        self._net = self._module("model").read_net(job.source)
-        inputs = self._net.inputs
-        own = [
-            TensorSpec(name, "float32", tuple(inputs[name]) if isinstance(inputs, dict) and inputs[name] else None)
-            for name in inputs
-        ]
-        given = {each.name: each for each in job.given}
+        self._model = self._read(job)
+        given = {each.name for each in job.given}
         # Given shapes stand above the file's, which holds the batch that it was trained with.
-        taken = [TensorSpec(e.name, e.dtype, None) if e.name in given else e for e in own]
+        own = [replace(each, shape=None) if each.name in given else each for each in self._own_inputs()]
         self.signature = ModelSignature(
-            completed(taken, job.given, job.given_by),
-            tuple(TensorSpec(name, "float32", None) for name in self._net.outputs),
+            completed(own, job.given, job.given_by),
+            tuple(TensorSpec(name, "float32", None) for name in self._model.outputs),
         )
+
+    def _read(self, job: Job) -> Any:
+        raise NotImplementedError
+
+    def _own_inputs(self) -> list[TensorSpec]:
+        raise NotImplementedError
+
+    def convert(self, job: Job) -> None:
+        """Refuse what has no shapes before the map does, with the field's name."""
+        lacking = [each.name for each in self.signature.inputs if each.shape is None]
+        if lacking:
+            raise InvalidField(
+                job.given_by,
+                f"a {job.source_format} file holds no shapes; give name, dType and size of "
+                + ", ".join(lacking),
+            )
+        super().convert(job)
 
     def predict(self, sample: Arrays) -> Arrays:
         """Run the graph operator by operator."""
-        return dict(self._interpreter.run(self._net, sample))
+        return dict(self._interpreter.run(self._model, sample))
 
 
 class Caffe(_Interpreted):
@@ -91,8 +107,24 @@ class Caffe(_Interpreted):
 
     package = "caffe"
 
+    def _read(self, job: Job) -> Any:
+        return self._module("model").read_net(job.source)
+
+    def _own_inputs(self) -> list[TensorSpec]:
+        shapes = self._model.inputs.items()
+        return [TensorSpec(name, "float32", tuple(shape) if shape else None) for name, shape in shapes]
+
 
 class NetDef(_Interpreted):
-    """A Caffe2 model; our interpreter of its graph is its reference."""
+    """A Caffe2 model, whose files have no shapes."""
 
     package = "netdef"
+
+    def _read(self, job: Job) -> Any:
+        return self._module("model").read_model(job.source, tuple(each.name for each in job.given))
+
+    def _own_inputs(self) -> list[TensorSpec]:
+        indices = self._module("to_onnx").index_inputs(self._model)
+        return [
+            TensorSpec(name, "int64" if name in indices else "float32", None) for name in self._model.inputs
+        ]

@@ -1,4 +1,4 @@
-"""State dicts and safetensors: files of tensors without a graph; their "prediction" is the tensors themselves."""
+"""State dicts and safetensors: tensors without a graph; their "prediction" is the tensors themselves."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class StateDict(Safetensors):
         """Safetensors: the file that was written when the state dict was read."""
         if job.target_format != "Safetensors":
             raise RefusedModelError(
-                f"a state dict holds tensors and no graph, so that it cannot become {job.target_format}; save the "
-                "model with torch.export.save"
+                f"a state dict holds tensors and no graph, so that it cannot become {job.target_format}; "
+                "save the model with torch.export.save"
             )
         shutil.copyfile(self._path, job.target / RESULT_NAME)
 

@@ -30,7 +30,8 @@ class Caffe:
         if len(own) != 1 or len(net.outputs) != 1:
             raise UnsupportedModelError("MMdnn's result can be repaired for one input and one output only")
         self.signature = ModelSignature(
-            completed(own, job.given, job.given_by), tuple(TensorSpec(top, "float32", None) for top in net.outputs)
+            completed(own, job.given, job.given_by),
+            tuple(TensorSpec(top, "float32", None) for top in net.outputs),
         )
 
     def predict(self, sample: Arrays) -> Arrays:
@@ -44,13 +45,19 @@ class Caffe:
             UnsupportedModelError: MMdnn stumbled, for which it has many words.
         """
         import onnx
-        from mmdnn.conversion._script import convertToIR, dump_code, IRToCode
+        from mmdnn.conversion._script import IRToCode, convertToIR, dump_code
 
         ir, code, raw = (str(job.folder / WORK / name) for name in ("ir", "code.py", "raw.onnx"))
         taken = self.signature.inputs[0]
         lengths = [1 if length is None else length for length in (taken.shape or ())]
         files = {"network": str(job.one_file("*.prototxt")), "weights": str(job.one_file("*.caffemodel"))}
-        asked = {"srcFramework": "caffe", "dstPath": ir, "caffePhase": "TEST", "inNodeName": None, "dstNodeName": None}
+        asked = {
+            "srcFramework": "caffe",
+            "dstPath": ir,
+            "caffePhase": "TEST",
+            "inNodeName": None,
+            "dstNodeName": None,
+        }
         shape = [",".join(map(str, lengths[1:]))] if lengths else None
         try:
             convertToIR._convert(Namespace(**files, **asked, inputShape=shape))
@@ -60,7 +67,7 @@ class Caffe:
                     IRModelPath=f"{ir}.pb",
                     IRWeightPath=f"{ir}.npy",
                     dstModelPath=code,
-                    dstWeightPath=None,
+                    dstWeightPath=f"{ir}-weights.npy",
                     phase="test",
                 )
             )

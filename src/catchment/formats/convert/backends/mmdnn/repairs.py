@@ -1,10 +1,16 @@
-"""Repairs of what MMdnn makes: opset 6, a renamed input with the channels last, and results with them last."""
+"""Repairs of what MMdnn makes.
+
+Its result is of opset 6, with a renamed input whose channels come last; results with four dimensions have
+them last, too; and the weights of a dense layer behind images are ordered for channels that come last, while
+the graph flattens them first. What these repairs miss, the gate finds.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from onnx import helper, version_converter
+from onnx import helper, shape_inference, version_converter
 
 from catchment.formats.convert import onnx_repair
 from catchment.formats.convert.tensor_spec import TensorSpec
@@ -14,7 +20,7 @@ _CHANNELS_LAST, _CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 def repaired(model: Any, taken: TensorSpec, output: str) -> Any:
-    """The model at a newer opset, with Caffe's names and layout; images stay [batch, channels, height, width].
+    """The model at a newer opset, with Caffe's names and layout: [batch, channels, height, width].
 
     Args:
         model: one input, one output.
@@ -31,12 +37,15 @@ def repaired(model: Any, taken: TensorSpec, output: str) -> Any:
     onnx_repair.name_ends(raised, [taken.name], [output])
     if len(shape) == 4:
         _transpose_input(graph, taken.name)
-    made = graph.output[0]
-    if len(made.type.tensor_type.shape.dim) == 4:
-        _transpose_output(graph, made.name)
-    lengths = {taken.name: taken.shape, output: None}
-    onnx_repair.set_shapes(raised, lengths)
-    _forget_output_shape(made)
+    inferred = shape_inference.infer_shapes(raised).graph
+    _flatten_channels_last(graph, {e.name: len(e.type.tensor_type.shape.dim) for e in inferred.value_info})
+    onnx_repair.set_shapes(raised, {taken.name: taken.shape})
+    # MMdnn's own note of the result's shape may even have another rank.
+    graph.output[0].type.tensor_type.ClearField("shape")
+    rank = len(shape_inference.infer_shapes(raised).graph.output[0].type.tensor_type.shape.dim)
+    if rank == 4:
+        _transpose_output(graph, output)
+    onnx_repair.set_shapes(raised, {output: [None] * rank})
     return raised
 
 
@@ -49,6 +58,18 @@ def _transpose_input(graph: Any, name: str) -> None:
     graph.node.insert(0, helper.make_node("Transpose", [name], [inner], perm=_CHANNELS_LAST))
 
 
+def _flatten_channels_last(graph: Any, ranks: Mapping[str, int]) -> None:
+    """Let dense layers see images in the order of their weights."""
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type == "Flatten" and ranks.get(node.input[0]) == 4:
+            inner = f"{node.output[0]}__channels_last"
+            graph.node.append(helper.make_node("Transpose", [node.input[0]], [inner], perm=_CHANNELS_LAST))
+            node.input[0] = inner
+        graph.node.append(node)
+
+
 def _transpose_output(graph: Any, name: str) -> None:
     inner = f"{name}__channels_last"
     for node in graph.node:
@@ -57,10 +78,3 @@ def _transpose_output(graph: Any, name: str) -> None:
                 if each == name:
                     field[index] = inner
     graph.node.append(helper.make_node("Transpose", [inner], [name], perm=_CHANNELS_FIRST))
-
-
-def _forget_output_shape(made: Any) -> None:
-    """MMdnn notes the batch that it assumed; the graph itself works with any."""
-    for index, dim in enumerate(made.type.tensor_type.shape.dim):
-        dim.Clear()
-        dim.dim_param = onnx_repair.BATCH if index == 0 else f"{made.name}_{index}"

@@ -31,7 +31,9 @@ class MXNet:
             loaded = mx.nd.load(str(self._params_path))
         except (mx.base.MXNetError, ValueError) as error:
             raise RefusedModelError(f"MXNet does not load the model: {str(error)[:500]}") from error
-        self._arguments = {name.partition(":")[2]: each for name, each in loaded.items() if name[:4] == "arg:"}
+        self._arguments = {
+            name.partition(":")[2]: each for name, each in loaded.items() if name[:4] == "arg:"
+        }
         self._states = {name.partition(":")[2]: each for name, each in loaded.items() if name[:4] == "aux:"}
         free = [
             name
@@ -40,9 +42,12 @@ class MXNet:
         ]
         if not job.given:
             raise InvalidField(
-                job.given_by, f"an MXNet model holds no shapes; give name, dType and size of {', '.join(free)}"
+                job.given_by,
+                f"an MXNet model holds no shapes; give name, dType and size of {', '.join(free)}",
             )
-        inputs = completed([TensorSpec(name, _dtype(job, name), None) for name in free], job.given, job.given_by)
+        inputs = completed(
+            [TensorSpec(name, _dtype(job, name), None) for name in free], job.given, job.given_by
+        )
         self.signature = ModelSignature(inputs, self._outputs(inputs))
 
     def _outputs(self, inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
@@ -106,7 +111,7 @@ def open_model(job: Job) -> Model:
 
 
 def _exportable(symbol: Any) -> Any:
-    """The same symbol without what the exporter gets wrong: a default that it takes for False, and a label."""
+    """The same symbol without what the exporter gets wrong: a default taken for False, and a label."""
     nodes = json.loads(symbol.tojson())
     for node in nodes["nodes"]:
         if node["op"] == "FullyConnected":

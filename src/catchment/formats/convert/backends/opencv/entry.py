@@ -1,4 +1,4 @@
-"""The opencv backend: runs Caffe models, so that conversions of them can be compared with another's arithmetic."""
+"""The opencv backend: runs Caffe models, so that conversions can be compared with another's arithmetic."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ class Caffe:
         makers = {top: layer.name for layer in net.layers for top in layer.tops}
         self._layers = {top: makers[top] for top in net.outputs}
         self.signature = ModelSignature(
-            completed(own, job.given, job.given_by), tuple(TensorSpec(top, "float32", None) for top in net.outputs)
+            completed(own, job.given, job.given_by),
+            tuple(TensorSpec(top, "float32", None) for top in net.outputs),
         )
 
     def predict(self, sample: Arrays) -> Arrays:

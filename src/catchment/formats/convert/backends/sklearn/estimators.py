@@ -1,4 +1,4 @@
-"""Estimators and pipelines of scikit-learn, from skops files or, where it is allowed in words, from joblib's."""
+"""Estimators and pipelines of scikit-learn, from skops files or, where that is said, from joblib's."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Estimator:
         self.takes_missing = False
         self._is_classifier = is_classifier(self._model)
         taken = tables.features(job, count)
-        self.signature = ModelSignature((taken,), self._outputs(taken))
+        self.signature = ModelSignature((taken,), self._outputs(taken, count))
 
-    def _outputs(self, taken: TensorSpec) -> tuple[TensorSpec, ...]:
+    def _outputs(self, taken: TensorSpec, count: int) -> tuple[TensorSpec, ...]:
         batch = taken.shape[0] if taken.shape else None
-        sample = np.zeros((1, taken.shape[1] if taken.shape else 1), np.float32)
+        sample = np.zeros((1, count), np.float32)
         made = self._made(sample)
         return tuple(
             TensorSpec(
@@ -48,7 +48,9 @@ class Estimator:
         model = self._model
         if self._is_classifier:
             if not hasattr(model, "predict_proba"):
-                raise UnsupportedModelError(f"{type(model).__name__} gives no probabilities; wrap it to give some")
+                raise UnsupportedModelError(
+                    f"{type(model).__name__} gives no probabilities; wrap it to give some"
+                )
             labels = np.asarray(model.predict(values))
             if labels.ndim != 1:
                 raise UnsupportedModelError("classifiers of several labels at a time are not converted")
@@ -58,7 +60,9 @@ class Estimator:
         if hasattr(model, "transform"):
             made = model.transform(values)
             return {tables.VARIABLE: tables.column(made.toarray() if hasattr(made, "toarray") else made)}
-        raise UnsupportedModelError(f"{type(model).__name__} neither classifies, nor predicts, nor transforms")
+        raise UnsupportedModelError(
+            f"{type(model).__name__} neither classifies, nor predicts, nor transforms"
+        )
 
     def predict(self, sample: Arrays) -> Arrays:
         """Labels and probabilities, or the predicted or transformed values."""
@@ -98,7 +102,9 @@ def _load(job: Job) -> Any:
     try:
         strange = sorted(set(get_untrusted_types(file=path)) - set(TRUSTED))
         if strange:
-            raise RefusedModelError(f"{path.name} holds types that are not trusted: {', '.join(strange[:10])}")
+            raise RefusedModelError(
+                f"{path.name} holds types that are not trusted: {', '.join(strange[:10])}"
+            )
         return load(path, trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
         raise RefusedModelError(f"{path.name}: {error}") from error
@@ -108,8 +114,8 @@ def _unpickled(path: Any, job: Job) -> Any:
     """A joblib file is a pickle: whoever wrote it may do here what this process may, which is little."""
     if job.options.get(ALLOW_PICKLE) is not True:
         raise RefusedModelError(
-            f"{path.name} is a pickle, which executes code when it is opened; save the model with skops.io.dump, or "
-            f"say {ALLOW_PICKLE}: true in the conversion if you trust its author"
+            f"{path.name} is a pickle, which executes code when it is opened; save the model with "
+            f"skops.io.dump, or say {ALLOW_PICKLE}: true in the conversion if you trust its author"
         )
     import joblib
 

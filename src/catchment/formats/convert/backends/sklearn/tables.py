@@ -1,4 +1,4 @@
-"""What all models of tables share: one input of features, and the same names of outputs as their converters give."""
+"""What all models of tables share: one input of features, and outputs named as their converters do."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ def features(job: Job, count: int) -> TensorSpec:
     if not job.given:
         return TensorSpec("input", "float32", (None, count))
     if len(job.given) != 1:
-        raise InvalidField(job.given_by, f"names {len(job.given)} inputs; this model has one, of {count} features")
+        raise InvalidField(
+            job.given_by, f"names {len(job.given)} inputs; this model has one, of {count} features"
+        )
     given = job.given[0]
-    if given.dtype not in ("float32", "float64") or (given.shape and given.shape[1:] not in ((count,), (None,))):
+    if given.dtype not in ("float32", "float64") or (
+        given.shape and given.shape[1:] not in ((count,), (None,))
+    ):
         raise InvalidField(job.given_by, f"says {given}; this model takes float32 [?, {count}]")
     batch = given.shape[0] if given.shape else None
     return TensorSpec(given.name, given.dtype, (batch, count))

@@ -64,10 +64,10 @@ def write_saved_model(call: Named, signature: ModelSignature, job: Job, tracked:
     module.serve = serve
     named = {each.name: tf_spec(each) for each in signature.inputs}
     if not all(name.isidentifier() for name in named):
-        raise RefusedModelError(f"a SavedModel's inputs must be plain names, the model's are {', '.join(named)}")
-    tf.saved_model.save(
-        module, str(job.target), signatures={SIGNATURE: serve.get_concrete_function(**named)}
-    )
+        raise RefusedModelError(
+            f"a SavedModel's inputs must be plain names, the model's are {', '.join(named)}"
+        )
+    tf.saved_model.save(module, str(job.target), signatures={SIGNATURE: serve.get_concrete_function(**named)})
 
 
 def tf_spec(spec: TensorSpec) -> Any:

@@ -57,7 +57,8 @@ class SavedModel(_Graph):
         own = [exporting.spec_of(taken[each], each) for each in sorted(taken)]
         given = self._function.structured_outputs
         self.signature = ModelSignature(
-            completed(own, job.given, job.given_by), tuple(exporting.spec_of(given[n], n) for n in sorted(given))
+            completed(own, job.given, job.given_by),
+            tuple(exporting.spec_of(given[n], n) for n in sorted(given)),
         )
 
     def _call(self, tensors: dict[str, Any]) -> dict[str, Any]:

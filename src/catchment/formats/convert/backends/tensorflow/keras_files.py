@@ -32,9 +32,13 @@ class KerasModel:
         try:
             self._model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except (ValueError, TypeError, KeyError, OSError) as error:
-            raise RefusedModelError(f"Keras does not build the model of {path.name}: {error}"[:1500]) from error
+            raise RefusedModelError(
+                f"Keras does not build the model of {path.name}: {error}"[:1500]
+            ) from error
         if not getattr(self._model, "inputs", None):
-            raise RefusedModelError(f"{path.name}: the model was saved before it was built, so that it has no inputs")
+            raise RefusedModelError(
+                f"{path.name}: the model was saved before it was built, so that it has no inputs"
+            )
         own = [exporting.spec_of(each, each.name.partition(":")[0]) for each in self._model.inputs]
         # A Sequential model has no names of outputs; its last layer's is what a functional one would have.
         names = list(getattr(self._model, "output_names", [self._model.layers[-1].name]))
@@ -47,7 +51,9 @@ class KerasModel:
         """Call the model's graph of layers, which takes and gives its tensors in order."""
         listed = [tensors[each.name] for each in self.signature.inputs]
         made = self._model(listed if len(listed) > 1 else listed[0], training=False)
-        flat = made.values() if isinstance(made, dict) else made if isinstance(made, (list, tuple)) else [made]
+        flat = (
+            made.values() if isinstance(made, dict) else made if isinstance(made, (list, tuple)) else [made]
+        )
         return dict(zip((each.name for each in self.signature.outputs), flat, strict=True))
 
     def predict(self, sample: Arrays) -> Arrays:
@@ -79,7 +85,9 @@ def _config(path: Path) -> Any:
         with h5py.File(path, "r") as file:
             text = file.attrs.get("model_config")
             if text is None:
-                raise RefusedModelError(f"{path.name} holds weights only; save the whole model with model.save")
+                raise RefusedModelError(
+                    f"{path.name} holds weights only; save the whole model with model.save"
+                )
             return json.loads(text)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise RefusedModelError(f"{path.name} is no model file of Keras: {error}") from error
@@ -89,8 +97,8 @@ def _refuse_code(config: Any, name: str) -> None:
     for value in _values(config):
         if value in _CODE:
             raise RefusedModelError(
-                f"{name} has a Lambda layer, which is Python code inside of the file and is not executed; write the "
-                "layer with layers and keras.ops"
+                f"{name} has a Lambda layer, which is Python code inside of the file and is not executed; "
+                "write the layer with layers and keras.ops"
             )
 
 

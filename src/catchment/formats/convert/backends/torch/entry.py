@@ -1,4 +1,4 @@
-"""The torch backend: TorchScript and exported programs become ONNX; state dicts are read to be compared with."""
+"""The torch backend: TorchScript and exported programs become ONNX; state dicts are read to compare with."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class TorchScript(_TorchModel):
         if not job.given:
             raise InvalidField(
                 job.given_by,
-                "a TorchScript file holds neither shapes nor dtypes of its inputs; give each input's name, dType and "
-                "size, or save the model with torch.export.save, whose file has them",
+                "a TorchScript file holds neither shapes nor dtypes of its inputs; give each input's name, "
+                "dType and size, or save the model with torch.export.save, whose file has them",
             )
         try:
             self._call = torch.jit.load(str(path), map_location="cpu").eval()
@@ -76,7 +76,9 @@ class TorchScript(_TorchModel):
         if set(given) == set(arguments):
             return tuple(given[name] for name in arguments)
         if len(given) != len(arguments):
-            raise InvalidField(job.given_by, f"names {len(given)} inputs, forward takes {', '.join(arguments)}")
+            raise InvalidField(
+                job.given_by, f"names {len(given)} inputs, forward takes {', '.join(arguments)}"
+            )
         return job.given
 
     def convert(self, job: Job) -> None:
@@ -84,7 +86,11 @@ class TorchScript(_TorchModel):
         example = tuple(_example(each) for each in self.signature.inputs)
         names = [each.name for each in self.signature.inputs]
         outputs = [each.name for each in self.signature.outputs]
-        free = {name: {0: onnx_repair.BATCH} for name in outputs} if _batch_is_free(self.signature.inputs) else {}
+        free = (
+            {name: {0: onnx_repair.BATCH} for name in outputs}
+            if _batch_is_free(self.signature.inputs)
+            else {}
+        )
         free |= {each.name: _open_dimensions(each) for each in self.signature.inputs}
         target = job.target / RESULT_NAME
         try:
@@ -116,7 +122,8 @@ class ExportedProgram(_TorchModel):
         signed = self._program.graph_signature
         own = tuple(_spec(places[name]) for name in signed.user_inputs)
         self.signature = ModelSignature(
-            completed(own, job.given, job.given_by), tuple(_spec(places[name]) for name in signed.user_outputs)
+            completed(own, job.given, job.given_by),
+            tuple(_spec(places[name]) for name in signed.user_outputs),
         )
 
     def convert(self, job: Job) -> None:
@@ -182,8 +189,8 @@ def open_model(job: Job) -> Model:
 
 def _bits(tensor: Any) -> np.ndarray:
     if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(np.uint16)
-    return tensor.numpy()
+        return np.asarray(tensor.view(torch.int16).numpy().view(np.uint16))
+    return np.asarray(tensor.numpy())
 
 
 def _flat(made: Any) -> list[torch.Tensor]:

@@ -1,0 +1,84 @@
+"""Caffe models become ONNX by our own map, and by MMdnn's where that stands alone; OpenCV runs the source."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catchment.errors import ConversionFailed, InvalidField
+from catchment.formats.convert import routes
+from catchment.formats.convert.conversion import Converter, Request
+from catchment.formats.convert.tensor_spec import TensorSpec
+from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
+from tests.library.formats.convert.conftest import Made
+
+pytest.importorskip(
+    "catchment.formats.convert.caffe.model", reason="the map of Caffe is not in this checkout"
+)
+pytestmark = pytest.mark.xdist_group("conversion-caffe")
+FREE = (TensorSpec("data", "float32", (None, 3, 8, 8)),)
+
+
+@pytest.fixture(scope="session")
+def caffe_models(make_models: Callable[[str], Made]) -> Made:
+    return make_models("mmdnn")
+
+
+@pytest.mark.parametrize("backend", ["base", "mmdnn"])
+@pytest.mark.parametrize("inputs", [(), FREE], ids=["its own batch", "a free batch"])
+def test_a_caffe_model_scores_as_opencv_runs_it(
+    converter: Converter,
+    caffe_models: Made,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    inputs: tuple[TensorSpec, ...],
+) -> None:
+    pair = ("CaffeModel", "ONNX")
+    monkeypatch.setitem(routes.ROUTES, pair, replace(routes.ROUTES[pair], backends=(backend,)))
+    request = Request(caffe_models["small"], *pair, inputs=inputs)
+    conversion = converter.convert(request, tmp_path / "out")
+    assert (conversion.backend, conversion.report.reference) == (backend, "opencv")
+    assert_equal_to_source(conversion, "prob")
+    rows = 3 if inputs else 1
+    made = run_onnx(tmp_path / "out", data=np.ones((rows, 3, 8, 8), np.float32))
+    assert made["prob"].shape == (rows, 5)
+
+
+def test_a_caffe_model_becomes_netdef_and_that_onnx(
+    converter: Converter, caffe_models: Made, tmp_path: Path
+) -> None:
+    first = converter.convert(
+        Request(caffe_models["small"], "CaffeModel", "NetDef", inputs=FREE), tmp_path / "net"
+    )
+    assert (first.backend, first.report.reference) == ("base", "opencv")
+    assert_equal_to_source(first, "prob")
+    second = converter.convert(Request(tmp_path / "net", "NetDef", "ONNX", inputs=FREE), tmp_path / "out")
+    assert (second.backend, second.report.reference) == ("base", "base")
+    assert_equal_to_source(second, "prob")
+    assert run_onnx(tmp_path / "out", data=np.ones((3, 3, 8, 8), np.float32))["prob"].shape == (3, 5)
+
+
+def test_a_netdef_without_shapes_is_refused_and_says_which(
+    converter: Converter, caffe_models: Made, tmp_path: Path
+) -> None:
+    converter.convert(Request(caffe_models["small"], "CaffeModel", "NetDef"), tmp_path / "net")
+    with pytest.raises(InvalidField, match=r"^inputs: a NetDef file holds no shapes; give .* size of data"):
+        converter.convert(Request(tmp_path / "net", "NetDef", "ONNX"), tmp_path / "out")
+
+
+def test_an_operator_that_our_map_does_not_know_is_left_to_the_next_backend(
+    converter: Converter, caffe_models: Made, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(caffe_models["small"], source)
+    for name in ("deploy.prototxt", "small.caffemodel"):
+        content = (source / name).read_bytes()
+        (source / name).write_bytes(content.replace(b"Softmax", b"Sofdmax"))
+    with pytest.raises(ConversionFailed, match=r"base: .*Sofdmax.*; mmdnn: "):
+        converter.convert(Request(source, "CaffeModel", "ONNX"), tmp_path / "out")
