@@ -1,0 +1,1 @@
+"""Model files of every format, read without the framework that wrote them."""
