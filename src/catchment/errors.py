@@ -21,6 +21,7 @@ CatchmentError
 ├── RoundFailed            a round ended below its threshold
 ├── BudgetSpent            another round would cost more privacy than the job may
 ├── ExtenderFailed         a function of the job's extenders failed, hung or returned nothing usable
+├── ConversionFailed       a model cannot be converted: its files are broken, or ask for what no route can do
 ├── JobStopped             somebody asked the job to stop
 ├── LeaseLost              another process owns the run now
 ├── SiteError              a site cannot do the work it was given
@@ -141,6 +142,10 @@ class ExtenderFailed(CatchmentError):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
+
+
+class ConversionFailed(CatchmentError):
+    """A model cannot be converted; the message names the file, layer or operator and what would be right."""
 
 
 class JobStopped(CatchmentError):

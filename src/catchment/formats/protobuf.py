@@ -1,4 +1,4 @@
-"""The protobuf wire format, read from a memory map without a schema and without copying (protobuf.dev, "Encoding")."""
+"""The protobuf wire format (protobuf.dev, "Encoding"), read from a memory map without schema or copies."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fields(data: memoryview) -> Iterator[Field]:
     """The fields of one message, in their order; nested messages are memoryviews to read in turn.
 
     Raises:
-        Broken: a length leads beyond the message, or the wire type is none (groups are not used by any model format).
+        Broken: a length leads beyond the message, or the wire type is none (no model format uses groups).
     """
     at, end = 0, len(data)
     while at < end:
@@ -110,7 +110,7 @@ def integers(kind: int, value: int, data: memoryview) -> list[int]:
 
 
 def numbers(data: memoryview, number: int, dtype: str) -> np.ndarray:
-    """All values of one repeated fixed-width field of a message, packed or one by one, without a loop per value.
+    """All values of one repeated fixed-width field of a message, packed or one by one.
 
     Args:
         data: the message.
@@ -140,15 +140,20 @@ def numbers(data: memoryview, number: int, dtype: str) -> np.ndarray:
 
 
 def _run(data: memoryview, tag: int, dtype: str) -> np.ndarray | None:
-    """The values written one by one at the beginning of `data`, as (tag, value) pairs; None when there is none."""
+    """The values that `data` begins with, written one by one as (tag, value) pairs; None without any."""
     if data[0] != tag:
         return None
     pair = np.dtype([("tag", "u1"), ("value", dtype)])
-    pairs = np.frombuffer(data, pair, len(data) // pair.itemsize)
-    if not len(pairs):
+    most, looked = len(data) // pair.itemsize, 64
+    while True:  # a window that doubles: a short run must not cost a look at the whole file
+        pairs = np.frombuffer(data, pair, min(looked, most))
+        others = np.flatnonzero(pairs["tag"] != tag)
+        if len(others) or len(pairs) == most:
+            break
+        looked *= 2
+    if not most:
         raise Broken("a value is cut off")
-    others = np.flatnonzero(pairs["tag"] != tag)
-    return pairs["value"][: others[0] if len(others) else len(pairs)]
+    return pairs["value"][: others[0] if len(others) else most]
 
 
 def _size(data: memoryview, content: memoryview) -> int:
