@@ -48,7 +48,7 @@ class Window:
 
         Args:
             sizes: of the image.
-            clip: drop a last window that begins behind the image, as Caffe does where there is padding.
+            clip: drop a last window that begins behind the image, as Caffe does if anything is padded.
 
         Raises:
             ConversionFailed: the window does not fit, or would see nothing but padding.
@@ -63,7 +63,7 @@ class Window:
                     f"a window of {kernel} does not fit into {size} with padding {begin}+{end}"
                 )
             last = -(-room // stride)
-            if clip and begin + end > 0 and last * stride >= size + begin:
+            if clip and any(self.begin + self.end) and last * stride >= size + begin:
                 last -= 1
             if last * stride >= size + begin:
                 raise ConversionFailed(

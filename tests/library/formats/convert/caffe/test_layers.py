@@ -21,7 +21,7 @@ IMAGE = (2, 4, 7, 6)
 
 @dataclass(frozen=True)
 class Case:
-    """One layer: its type, its fields, the shapes of bottoms and blobs, and a formula where the interpreter has none."""
+    """One layer; `formula` is for what the interpreter does not have, and gets bottoms and blobs."""
 
     kind: str
     params: str = ""
@@ -67,41 +67,88 @@ def argmax_with_values(x: np.ndarray) -> np.ndarray:
 
 CASES = [
     Case("Convolution", "convolution_param { num_output: 3 kernel_size: 3 }", blobs=((3, 4, 3, 3), (3,))),
-    Case("Convolution", "convolution_param { num_output: 6 kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 1 "
-         "pad_w: 2 group: 2 bias_term: false }", blobs=((6, 2, 3, 2),)),
-    Case("Convolution", "convolution_param { num_output: 2 kernel_size: 3 dilation: 2 pad: 1 }",
-         blobs=((2, 4, 3, 3), (2,))),
-    Case("Convolution", "convolution_param { num_output: 2 kernel_size: 3 kernel_size: 2 stride: 1 stride: 2 }",
-         blobs=((2, 4, 3, 2), (2,))),
-    Case("Convolution", "convolution_param { num_output: 2 kernel_size: 3 }", ((2, 4, 5), ), ((2, 4, 3), (2,))),
-    Case("DepthwiseConvolution", "convolution_param { num_output: 4 kernel_size: 3 }", blobs=((4, 1, 3, 3), (4,)),
-         formula=lambda x, w, b: sum(
-             x[:, :, i:i + 5, j:j + 4] * w[None, :, 0, i, j, None, None] for i in range(3) for j in range(3)
-         ) + b.reshape(1, 4, 1, 1)),
-    Case("ConvolutionDepthwise", "convolution_param { num_output: 4 kernel_size: 1 bias_term: false }",
-         blobs=((4, 1, 1, 1),), formula=lambda x, w: x * w.reshape(1, 4, 1, 1)),
-    Case("Deconvolution", "convolution_param { num_output: 3 kernel_size: 4 stride: 2 pad: 1 }",
-         blobs=((4, 3, 4, 4), (3,))),
-    Case("Deconvolution", "convolution_param { num_output: 4 kernel_size: 3 stride: 3 group: 4 bias_term: false }",
-         blobs=((4, 1, 3, 3),)),
-    Case("Deconvolution", "convolution_param { num_output: 2 kernel_size: 3 dilation: 2 group: 2 }",
-         blobs=((4, 1, 3, 3), (2,))),
+    Case(
+        "Convolution",
+        "convolution_param { num_output: 6 kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 1 pad_h: 1 "
+        "pad_w: 2 group: 2 bias_term: false }",
+        blobs=((6, 2, 3, 2),),
+    ),
+    Case(
+        "Convolution",
+        "convolution_param { num_output: 2 kernel_size: 3 dilation: 2 pad: 1 }",
+        blobs=((2, 4, 3, 3), (2,)),
+    ),
+    Case(
+        "Convolution",
+        "convolution_param { num_output: 2 kernel_size: 3 kernel_size: 2 stride: 1 stride: 2 }",
+        blobs=((2, 4, 3, 2), (2,)),
+    ),
+    Case(
+        "Convolution", "convolution_param { num_output: 2 kernel_size: 3 }", ((2, 4, 5),), ((2, 4, 3), (2,))
+    ),
+    Case(
+        "DepthwiseConvolution",
+        "convolution_param { num_output: 4 kernel_size: 3 }",
+        blobs=((4, 1, 3, 3), (4,)),
+        formula=lambda x, w, b: (
+            sum(
+                x[:, :, i : i + 5, j : j + 4] * w[None, :, 0, i, j, None, None]
+                for i in range(3)
+                for j in range(3)
+            )
+            + b.reshape(1, 4, 1, 1)
+        ),
+    ),
+    Case(
+        "ConvolutionDepthwise",
+        "convolution_param { num_output: 4 kernel_size: 1 bias_term: false }",
+        blobs=((4, 1, 1, 1),),
+        formula=lambda x, w: x * w.reshape(1, 4, 1, 1),
+    ),
+    Case(
+        "Deconvolution",
+        "convolution_param { num_output: 3 kernel_size: 4 stride: 2 pad: 1 }",
+        blobs=((4, 3, 4, 4), (3,)),
+    ),
+    Case(
+        "Deconvolution",
+        "convolution_param { num_output: 4 kernel_size: 3 stride: 3 group: 4 bias_term: false }",
+        blobs=((4, 1, 3, 3),),
+    ),
+    Case(
+        "Deconvolution",
+        "convolution_param { num_output: 2 kernel_size: 3 dilation: 2 group: 2 }",
+        blobs=((4, 1, 3, 3), (2,)),
+    ),
     *(
         Case("Pooling", f"pooling_param {{ pool: {kind} {rest} }}", (shape,))
         for kind in ("MAX", "AVE")
-        for rest in ("kernel_size: 3 stride: 2", "kernel_size: 3 stride: 2 pad: 1", "kernel_size: 2",
-                     "kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 1 pad_w: 0", "global_pooling: true",
-                     "kernel_size: 3 stride: 2 round_mode: FLOOR", "kernel_size: 2 stride: 2 pad: 1",
-                     "kernel_size: 5 stride: 3 pad: 2")
+        for rest in (
+            "kernel_size: 3 stride: 2",
+            "kernel_size: 3 stride: 2 pad: 1",
+            "kernel_size: 2",
+            "kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 1 pad_w: 0",
+            "global_pooling: true",
+            "kernel_size: 3 stride: 2 round_mode: FLOOR",
+            "kernel_size: 2 stride: 2 pad: 1",
+            "kernel_size: 5 stride: 3 pad: 2",
+        )
         for shape in ((2, 3, 8, 8), (1, 2, 7, 6), (1, 2, 5, 9))
     ),
     Case("InnerProduct", "inner_product_param { num_output: 5 }", blobs=((5, 168), (5,))),
     Case("InnerProduct", "inner_product_param { num_output: 5 axis: 2 bias_term: false }", blobs=((5, 42),)),
-    Case("InnerProduct", "inner_product_param { num_output: 5 axis: -1 transpose: true }", blobs=((6, 5), (5,))),
+    Case(
+        "InnerProduct", "inner_product_param { num_output: 5 axis: -1 transpose: true }", blobs=((6, 5), (5,))
+    ),
     Case("InnerProduct", "inner_product_param { num_output: 5 }", ((3, 4),), ((5, 4), (5,))),
     Case("BatchNorm", "", blobs=((4,), (4,), (1,)), positive=True),
-    Case("BatchNorm", "batch_norm_param { eps: 0.01 use_global_stats: true }", ((3, 4),), ((4,), (4,), (1,)),
-         positive=True),
+    Case(
+        "BatchNorm",
+        "batch_norm_param { eps: 0.01 use_global_stats: true }",
+        ((3, 4),),
+        ((4,), (4,), (1,)),
+        positive=True,
+    ),
     Case("Scale", "scale_param { bias_term: true }", blobs=((4,), (4,))),
     Case("Scale", "scale_param { axis: 2 num_axes: 2 }", blobs=((7, 6),)),
     Case("Scale", "scale_param { axis: 1 num_axes: -1 }", blobs=((4, 7, 6),)),
@@ -152,31 +199,61 @@ CASES = [
     Case("Softmax"),
     Case("Softmax", "softmax_param { axis: -1 }"),
     Case("LSTM", "recurrent_param { num_output: 3 }", ((5, 2, 4), (5, 2)), ((12, 4), (12,), (12, 3))),
-    Case("RNN", "recurrent_param { num_output: 3 }", ((5, 2, 4), (5, 2)), ((3, 4), (3,), (3, 3), (3, 3), (3,)), rnn),
-    Case("Permute", "permute_param { order: 0 order: 2 order: 3 }", formula=lambda x: x.transpose(0, 2, 3, 1)),
+    Case(
+        "RNN",
+        "recurrent_param { num_output: 3 }",
+        ((5, 2, 4), (5, 2)),
+        ((3, 4), (3,), (3, 3), (3, 3), (3,)),
+        rnn,
+    ),
+    Case(
+        "Permute", "permute_param { order: 0 order: 2 order: 3 }", formula=lambda x: x.transpose(0, 2, 3, 1)
+    ),
     Case("ShuffleChannel", "shuffle_channel_param { group: 2 }", formula=shuffled),
     Case("Tile", "tile_param { axis: 2 tiles: 3 }", formula=lambda x: np.tile(x, (1, 1, 3, 1))),
     Case("Crop", "crop_param { offset: 1 }", (IMAGE, (1, 1, 3, 4)), formula=lambda x, _: x[:, :, 1:4, 1:5]),
-    Case("Crop", "crop_param { axis: 1 offset: 0 offset: 2 offset: 1 }", (IMAGE, (1, 2, 3, 4)),
-         formula=lambda x, _: x[:, 0:2, 2:5, 1:5]),
+    Case(
+        "Crop",
+        "crop_param { axis: 1 offset: 0 offset: 2 offset: 1 }",
+        (IMAGE, (1, 2, 3, 4)),
+        formula=lambda x, _: x[:, 0:2, 2:5, 1:5],
+    ),
     Case("Reduction", formula=lambda x: x.sum()),
-    Case("Reduction", "reduction_param { operation: MEAN axis: 2 coeff: 2 }", formula=lambda x: 2 * x.mean((2, 3))),
-    Case("Reduction", "reduction_param { operation: ASUM axis: 1 }", formula=lambda x: np.abs(x).sum((1, 2, 3))),
+    Case(
+        "Reduction",
+        "reduction_param { operation: MEAN axis: 2 coeff: 2 }",
+        formula=lambda x: 2 * x.mean((2, 3)),
+    ),
+    Case(
+        "Reduction", "reduction_param { operation: ASUM axis: 1 }", formula=lambda x: np.abs(x).sum((1, 2, 3))
+    ),
     Case("Reduction", "reduction_param { operation: SUMSQ axis: -1 }", formula=lambda x: (x**2).sum(3)),
     Case("ArgMax", "argmax_param { axis: 1 top_k: 2 }", formula=lambda x: np.argsort(-x, 1)[:, :2]),
     Case("ArgMax", "argmax_param { axis: 2 out_max_val: true }", formula=lambda x: x.max(2, keepdims=True)),
     Case("ArgMax", "argmax_param { top_k: 2 }", formula=argmax_of_all),
     Case("ArgMax", "argmax_param { out_max_val: true }", formula=argmax_with_values),
-    Case("Embed", "embed_param { input_dim: 9 num_output: 3 }", ((2, 4),), ((9, 3), (3,)),
-         lambda x, w, b: w[x.astype(int)] + b),
+    Case(
+        "Embed",
+        "embed_param { input_dim: 9 num_output: 3 }",
+        ((2, 4),),
+        ((9, 3), (3,)),
+        lambda x, w, b: w[x.astype(int)] + b,
+    ),
     Case("MVN", formula=lambda x: mvn(x, (2, 3))),
-    Case("MVN", "mvn_param { across_channels: true normalize_variance: false }",
-         formula=lambda x: mvn(x, (1, 2, 3), scaled=False)),
-    Case("Normalize", "norm_param { across_spatial: false channel_shared: false }", blobs=((4,),),
-         formula=lambda x, s: normalized(x, s, (1,))),
+    Case(
+        "MVN",
+        "mvn_param { across_channels: true normalize_variance: false }",
+        formula=lambda x: mvn(x, (1, 2, 3), scaled=False),
+    ),
+    Case(
+        "Normalize",
+        "norm_param { across_spatial: false channel_shared: false }",
+        blobs=((4,),),
+        formula=lambda x, s: normalized(x, s, (1,)),
+    ),
     Case("Normalize", "", blobs=((1,),), formula=lambda x, s: normalized(x, s, (1, 2, 3))),
     Case("Parameter", "parameter_param { shape { dim: 2 dim: 3 } }", (), ((2, 3),), lambda w: w),
-]  # fmt: skip
+]
 
 
 def values(case: Case, random: np.random.Generator, shape: Sequence[int], bottom: int) -> np.ndarray:
