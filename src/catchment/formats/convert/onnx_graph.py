@@ -71,7 +71,7 @@ class OnnxGraph:
         if self._bytes > LARGEST_TENSOR_BYTES:
             raise ConversionFailed("the model's weights pass 2 GiB, more than one ONNX file holds")
         name = self.fresh(f"{self.scope}_{hint}" if self.scope else hint)
-        proto = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        proto = numpy_helper.from_array(np.asarray(values, order="C"), name)
         self._constants[name] = proto
         if values.size <= 64:
             self._small[name] = proto
@@ -142,6 +142,10 @@ class OnnxGraph:
     def dtype(self, name: str) -> np.dtype[Any]:
         """Element type."""
         return helper.tensor_dtype_to_np_dtype(self._types[name].tensor_type.elem_type)
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The values of a constant; None for what is computed."""
+        return numpy_helper.to_array(self._constants[name]) if name in self._constants else None
 
     def known(self, name: str, axes: Sequence[int]) -> list[int]:
         """Sizes of some dimensions.
