@@ -76,10 +76,7 @@ def _pad(op: Operator, inputs: list[Array]) -> list[Array]:
 
 
 def _resize(op: Operator, inputs: list[Array]) -> list[Array]:
-    if op.type == "UpsampleNearest":
-        scales = [float(op.arguments.whole("scale", 2))] * 2
-    else:
-        scales = [op.arguments.number(f"{side}_scale", 1.0) for side in ("height", "width")]
+    scales = [op.arguments.number(f"{side}_scale", 1.0) for side in ("height", "width")]
     data = inputs[0]
     for axis, scale in zip((2, 3), scales, strict=True):
         size = data.shape[axis]
@@ -107,5 +104,4 @@ MOVED: dict[str, Compute] = {
     "Squeeze": lambda op, inputs: [np.squeeze(inputs[0], tuple(op.arguments.wholes("dims")))],
     "Tile": _tile,
     "Transpose": _transpose,
-    "UpsampleNearest": _resize,
 }

@@ -159,16 +159,20 @@ def permute(site: Site) -> None:
 
 
 def crop(site: Site) -> None:
-    """Slice."""
+    """A Slice for each dimension, since Caffe2 cuts one at a time."""
     params = site.layer.params.message("crop_param")
     rank = site.rank()
     axis = axis_of(params.whole("axis", 2), rank, site.layer.name)
     offsets = params.ints("offset") or [0]
     offsets = offsets * (rank - axis) if len(offsets) == 1 else offsets
     sizes = site.shapes.known(site.tops[0], range(axis, rank))
-    ends = [start + size for start, size in zip(offsets, sizes, strict=True)]
-    starts, ends = [0] * axis + offsets, [-1] * axis + ends
-    site.add("Slice", site.layer.bottoms[:1], site.layer.tops, starts=starts, ends=ends)
+    source = site.layer.bottoms[0]
+    for at, (start, size) in enumerate(zip(offsets, sizes, strict=True), axis):
+        target = site.layer.tops[0] if at == rank - 1 else site.between(f"cut{at}")
+        starts, ends = [0] * rank, [-1] * rank
+        starts[at], ends[at] = start, start + size
+        site.add("Slice", [source], [target], starts=starts, ends=ends)
+        source = target
 
 
 def shuffle(site: Site) -> None:

@@ -62,12 +62,9 @@ def pad_image(graph: OnnxGraph, op: Operator, inputs: list[str]) -> list[str]:
 
 
 def resize_nearest(graph: OnnxGraph, op: Operator, inputs: list[str]) -> list[str]:
-    """ResizeNearest and UpsampleNearest: the value at the place divided by the scale."""
+    """ResizeNearest: the value at the place divided by the scale."""
     refuse_channels_last(op.arguments)
-    if op.type == "UpsampleNearest":
-        height = width = float(op.arguments.whole("scale", 2))
-    else:
-        height, width = (op.arguments.number(f"{side}_scale", 1.0) for side in ("height", "width"))
+    height, width = (op.arguments.number(f"{side}_scale", 1.0) for side in ("height", "width"))
     scales = graph.constant(np.array([1, 1, height, width], np.float32), "scales")
     return [
         graph.add(
@@ -87,5 +84,4 @@ OPS: dict[str, Op] = {
     "ConvTranspose": transposed,
     "PadImage": pad_image,
     "ResizeNearest": resize_nearest,
-    "UpsampleNearest": resize_nearest,
 }
