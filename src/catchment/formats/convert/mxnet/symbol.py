@@ -58,7 +58,7 @@ def read_symbol(folder: Path) -> Symbol:
         drawing = json.loads(read_text(path))
         nodes = [_node(each) for each in drawing["nodes"]]
         heads = tuple(_entry(each) for each in drawing["heads"])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as problem:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as problem:
         raise ConversionFailed(f"{path.name} is no symbol file of MXNet: {problem!r}") from None
     nodes = _with_auxiliaries(nodes)
     for at, node in enumerate(nodes[: len(drawing["nodes"])]):

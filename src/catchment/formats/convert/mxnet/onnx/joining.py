@@ -45,6 +45,8 @@ def split_v2(graph: OnnxGraph, node: Node, inputs: list[str]) -> list[str]:
     axis = attributes.whole("axis", 1)
     (size,) = graph.known(inputs[0], [axis])
     sections = attributes.whole("sections", 0)
+    if not 0 <= sections <= size:
+        raise ConversionFailed(f"{size} cannot be cut into {sections} pieces")
     if sections:
         sizes = [size // sections] * sections
     else:

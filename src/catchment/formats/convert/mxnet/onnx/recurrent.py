@@ -15,6 +15,7 @@ from catchment.formats.convert.onnx_graph import OnnxGraph
 
 # Where each of ONNX's gates (LSTM i o f c, GRU z r h) stands in MXNet's order (LSTM i f c o, GRU r z n).
 GATES = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "rnn_tanh": (0,), "rnn_relu": (0,)}
+MOST_LAYERS = 256
 OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 
 
@@ -69,6 +70,8 @@ def rnn(graph: OnnxGraph, node: Node, inputs: list[str]) -> list[str]:
     if mode not in GATES or attributes.has("projection_size") or attributes.flag("use_sequence_length"):
         raise ConversionFailed(f"mode {mode}, projection_size or use_sequence_length cannot be converted")
     layers, directions = attributes.whole("num_layers"), 2 if attributes.flag("bidirectional") else 1
+    if not 0 < layers <= MOST_LAYERS:
+        raise ConversionFailed(f"num_layers is {layers}, 1 to {MOST_LAYERS} are expected")
     packed = graph.value(inputs[1])
     if packed is None:
         raise ConversionFailed("its weights are computed; they must stand in the params file")

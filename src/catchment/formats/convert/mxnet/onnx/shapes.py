@@ -8,6 +8,7 @@ import numpy as np
 
 from catchment.errors import ConversionFailed
 from catchment.formats.convert import onnx_parts
+from catchment.formats.convert.dimensions import checked_size
 from catchment.formats.convert.mxnet.onnx.op import Op
 from catchment.formats.convert.mxnet.onnx.spatial import resized
 from catchment.formats.convert.mxnet.reshape import reshaped
@@ -220,6 +221,7 @@ def one_hot(graph: OnnxGraph, node: Node, inputs: list[str]) -> list[str]:
     """on_value where an index says so, off_value elsewhere; an index outside gives nothing but off_value."""
     attributes = node.attributes
     depth = attributes.whole("depth")
+    checked_size([depth], "one_hot", 8)
     index = graph.add("Unsqueeze", [graph.add("Cast", inputs, to=7), graph.ints([-1])])
     hit = graph.add("Equal", [index, graph.constant(np.arange(depth, dtype=np.int64), "classes")])
     on, off = (
