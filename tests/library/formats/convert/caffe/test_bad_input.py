@@ -14,7 +14,8 @@ from tests.model_files.caffe import caffemodel, write
 from tests.model_files.caffe_networks import write_network
 from tests.model_files.onnx_runs import run_onnx
 
-IP = 'layer { name: "ip" type: "InnerProduct" bottom: "data" top: "out" inner_product_param { num_output: 2 } }'
+IP = """layer { name: "ip" type: "InnerProduct" bottom: "data" top: "out"
+inner_product_param { num_output: 2 } }"""
 BLOBS = {"ip": [np.ones((2, 3), np.float32), np.zeros(2, np.float32)]}
 
 
@@ -22,10 +23,8 @@ def layer(kind: str, bottom: str = "data", top: str = "out", rest: str = "") -> 
     return f'layer {{ name: "{top}" type: "{kind}" bottom: "{bottom}" top: "{top}" {rest} }}'
 
 
-def refused(
-    folder: Path, says: str, layers: str = IP, shape: tuple[int, ...] = (1, 3), **more: object
-) -> None:
-    write(folder, layers, {"data": shape}, more.pop("blobs", BLOBS))  # type: ignore[arg-type]
+def refused(folder: Path, says: str, layers: str = IP, shape: tuple[int, ...] = (1, 3)) -> None:
+    write(folder, layers, {"data": shape}, BLOBS)
     with pytest.raises(ConversionFailed, match=says):
         to_onnx.convert(folder, folder, None)
     assert not (folder / "model.onnx").exists()
