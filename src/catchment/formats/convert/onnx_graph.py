@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ OPSET = 17
 """LayerNormalization is there, and every runtime of the last years reads it."""
 
 IR_VERSION = 8
+SMALL = 64
+"""Values of a constant that shape inference looks at."""
 
 Dim = int | str
 
@@ -25,11 +28,14 @@ Dim = int | str
 class OnnxGraph:
     """Nodes are added in order of computation, and the onnx package infers each one's shapes at once."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name or "graph"
+    def __init__(self, name: str, *, keeps_weights: bool = True) -> None:
+        """An empty graph; one that does not keep weights knows shapes, and cannot be saved."""
+        self._keeps_weights = keeps_weights
+        self._model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="catchment")
+        self._model.graph.name = name or "graph"
         self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
-        self._small: dict[str, onnx.TensorProto] = {}
+        self._constants: set[str] = set()
+        self._values: dict[str, onnx.TensorProto] = {}
         self._types: dict[str, onnx.TypeProto] = {}
         self._inputs: list[str] = []
         self._outputs: list[str] = []
@@ -71,11 +77,14 @@ class OnnxGraph:
         if self._bytes > LARGEST_TENSOR_BYTES:
             raise ConversionFailed("the model's weights pass 2 GiB, more than one ONNX file holds")
         name = self.fresh(f"{self.scope}_{hint}" if self.scope else hint)
-        proto = numpy_helper.from_array(np.asarray(values, order="C"), name)
-        self._constants[name] = proto
-        if values.size <= 64:
-            self._small[name] = proto
-        self._types[name] = helper.make_tensor_type_proto(proto.data_type, list(values.shape))
+        element = helper.np_dtype_to_tensor_dtype(values.dtype)
+        self._types[name] = helper.make_tensor_type_proto(element, list(values.shape))
+        self._constants.add(name)
+        if self._keeps_weights or values.size <= SMALL:
+            # Straight into the model: a weight that were added later would be copied.
+            proto = self._model.graph.initializer.add(name=name, data_type=element, dims=values.shape)
+            proto.raw_data = values.astype(values.dtype.newbyteorder("<"), order="C", copy=False).tobytes()
+            self._values[name] = proto
         return name
 
     def scalar(self, value: float, dtype: str = "float32") -> str:
@@ -108,7 +117,7 @@ class OnnxGraph:
     def _infer(self, node: onnx.NodeProto, captured: Sequence[str]) -> None:
         self._captured.update(captured)
         types = {name: self._types[name] for name in [*node.input, *captured] if name}
-        small = {name: self._small[name] for name in node.input if name in self._small}
+        small = {name: self._values[name] for name in node.input if self._is_small(name)}
         opsets = [helper.make_opsetid("", OPSET)]
         try:
             found = shape_inference.infer_node_outputs(
@@ -126,6 +135,11 @@ class OnnxGraph:
                 raise ConversionFailed(
                     f"{node.op_type}: the result would be empty, shape {list(self.shape(name))}"
                 )
+
+    def _is_small(self, name: str) -> bool:
+        """Whether it is a constant that may be a shape, axes or sizes."""
+        dims = self._types[name].tensor_type.shape.dim if name in self._values else ()
+        return name in self._values and math.prod(dim.dim_value for dim in dims) <= SMALL
 
     def shape(self, name: str) -> tuple[Dim | None, ...]:
         """Dimensions of a tensor; a free one is a name, or None."""
@@ -145,7 +159,7 @@ class OnnxGraph:
 
     def value(self, name: str) -> np.ndarray | None:
         """The values of a constant; None for what is computed."""
-        return numpy_helper.to_array(self._constants[name]) if name in self._constants else None
+        return numpy_helper.to_array(self._values[name]) if name in self._values else None
 
     def known(self, name: str, axes: Sequence[int]) -> list[int]:
         """Sizes of some dimensions.
@@ -190,20 +204,17 @@ class OnnxGraph:
             node.input[:] = [self._renamed.get(name, name) for name in node.input]
             node.output[:] = [self._renamed.get(name, name) for name in node.output]
         used = {name for node in self._nodes for name in node.input} | self._captured
-        graph = helper.make_graph(
-            self._nodes,
-            self._name,
-            [onnx.ValueInfoProto(name=name, type=self._types[name]) for name in self._inputs],
-            [onnx.ValueInfoProto(name=self._renamed[name], type=self._types[name]) for name in self._outputs],
-            [proto for name, proto in self._constants.items() if name in used],
+        graph = self._model.graph
+        for index in reversed(range(len(graph.initializer))):
+            if graph.initializer[index].name not in used:
+                del graph.initializer[index]
+        graph.node.extend(self._nodes)
+        graph.input.extend(onnx.ValueInfoProto(name=name, type=self._types[name]) for name in self._inputs)
+        graph.output.extend(
+            onnx.ValueInfoProto(name=self._renamed[name], type=self._types[name]) for name in self._outputs
         )
-        model = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            producer_name="catchment",
-            ir_version=IR_VERSION,
-        )
-        onnx.save_model(model, path)
+        self._model.opset_import.append(helper.make_opsetid("", OPSET))
+        onnx.save_model(self._model, path)
         try:
             onnx.checker.check_model(str(path), full_check=True)
         except (onnx.checker.ValidationError, shape_inference.InferenceError) as problem:

@@ -34,7 +34,7 @@ def convert(source_folder: Path, target_folder: Path, inputs: Inputs | None = No
     """
     net = read_net(source_folder)
     refuse_unsupported([(each.name, each.type) for each in net.layers], {*OPS, "Silence"}, "layer")
-    shapes, writer = OnnxGraph(net.name), NetWriter(net.name)
+    shapes, writer = OnnxGraph(net.name, keeps_weights=False), NetWriter(net.name)
     given = input_shapes(net, inputs)
     tensors = {name: shapes.input(name, shape) for name, shape in given.items()}
     for layer in net.layers:

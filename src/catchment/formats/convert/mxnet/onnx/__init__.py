@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from catchment.formats.convert.mxnet.onnx import (
     arithmetic,
+    cutting,
     joining,
     normal,
     outputs,
@@ -17,6 +18,7 @@ from catchment.formats.convert.mxnet.onnx.op import Op
 
 OPS: dict[str, Op] = {
     **arithmetic.OPS,
+    **cutting.OPS,
     **joining.OPS,
     **normal.OPS,
     **outputs.OPS,
