@@ -18,7 +18,7 @@ GUIDE = ROOT / "docs" / "api.md"
 @pytest.mark.needs("curl")
 def test_the_examples_of_the_guide_work(home: Path) -> None:
     examples = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     with api_process(home, free_port()) as running:
         for example in examples:
             done = subprocess.run(
