@@ -7,7 +7,7 @@ import http.client
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,6 +26,24 @@ DATA = np.random.default_rng(7).bytes(3_000_000)
 def running(home: Path) -> Iterator[ApiProcess]:
     with api_process(home, free_port()) as started:
         yield started
+
+
+@pytest.fixture
+def run(running: ApiProcess) -> Callable[..., str]:
+    """Runs `catchment model ARGUMENTS`; what it printed."""
+
+    def command(*arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "catchment.cli", "model", *arguments, "--server", running.url],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout
+
+    return command
 
 
 @pytest.fixture
@@ -119,18 +137,7 @@ def test_an_empty_file_or_another_content_is_refused(
             client.models.push(source, "net", "v1", "pytorch")
 
 
-def test_the_command_does_the_same(running: ApiProcess, source: Path, tmp_path: Path) -> None:
-    def run(*arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "catchment.cli", "model", *arguments, "--server", running.url],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout
-
+def test_the_command_does_the_same(run: Callable[..., str], source: Path, tmp_path: Path) -> None:
     assert "state        ready" in run("push", str(source), "net", "v1", "--runtime", "pytorch")
     made = json.loads(run("create", "net", "v2", "--runtime", "pytorch", "--file-name", "a.pt", "--json"))
     assert made["state"] == "unready"
@@ -304,18 +311,7 @@ def test_a_download_of_a_folder_goes_on_where_it_was(
         assert content(tmp_path / "other") == FILES
 
 
-def test_the_command_pushes_and_pulls_folders(running: ApiProcess, folder: Path, tmp_path: Path) -> None:
-    def run(*arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "catchment.cli", "model", *arguments, "--server", running.url],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout
-
+def test_the_command_pushes_and_pulls_folders(run: Callable[..., str], folder: Path, tmp_path: Path) -> None:
     run("push", str(folder), "net", "v1", "--format", "H5", code=1)
     assert "state        ready" in run("push", str(folder), "net", "v1", "--tenant", "lab", "--user", "mia")
     assert "mia" in run("get", "net", "v1")

@@ -13,15 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from isal import isal_zlib
-
 from catchment.client.connection import Connection, answered_error
 from catchment.client.transfers import PART_BYTES, Patience, Progress, append_rest
 from catchment.errors import BadArtifact, CatchmentError, DigestMismatch, Refused, Unreachable
 from catchment.models import go_json
 from catchment.models.aside import appear, check_free, workplace, writing
 from catchment.models.config import ORMBFILE, ModelConfig
-from catchment.models.files import Limits, ModelFile, files_of, version_digest
+from catchment.models.files import Limits, ModelFile, files_of, version_digest, with_checksums
 from catchment.models.folders import inside_model
 from catchment.models.stored_zip import StoredZip
 from catchment.models.unfolding import Tree
@@ -45,15 +43,6 @@ def claims(tenant: str, user: str) -> dict[str, str]:
     if not login and not (tenant and user):
         raise Refused("this process has no login name; say for whom it is: a tenant and a user")
     return {"X-Tenant": tenant or login, "X-User": user or login}
-
-
-def with_checksums(file: ModelFile) -> ModelFile:
-    """The file with its digest and CRC-32: one pass over it."""
-    sha, crc = hashlib.sha256(), 0
-    for piece in file.source.read(0, file.size):
-        sha.update(piece)
-        crc = isal_zlib.crc32(piece, crc)
-    return replace(file, digest=f"sha256:{sha.hexdigest()}", crc32=crc)
 
 
 def digest_of(files: list[ModelFile]) -> str:

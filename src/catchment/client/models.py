@@ -115,12 +115,13 @@ class Models:
         progress: Progress,
     ) -> ModelVersion:
         from catchment.client import folders
+        from catchment.models.files import with_checksums
         from catchment.models.folders import read_folder
 
         namespace, name, version = place
         config, files = read_folder(source, format_name)
         config = config.model_copy(update={"description": description or config.description})
-        files = [folders.with_checksums(file) for file in files]
+        files = [with_checksums(file) for file in files]
         digest = folders.digest_of(files)
         found = self._ready(*place)
         if found is None:

@@ -7,8 +7,10 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from isal import isal_zlib
 
 from catchment.errors import BadArtifact
 from catchment.models.spans import FileSource, Source
@@ -117,6 +119,15 @@ def version_digest(digests: Mapping[str, str]) -> str:
         return next(iter(digests.values()))
     packed = json.dumps(sorted(map(list, digests.items())), separators=(",", ":"), ensure_ascii=False)
     return f"sha256:{hashlib.sha256(packed.encode()).hexdigest()}"
+
+
+def with_checksums(file: ModelFile) -> ModelFile:
+    """The file with its digest and CRC-32: one pass over it."""
+    sha, crc = hashlib.sha256(), 0
+    for piece in file.source.read(0, file.size):
+        sha.update(piece)
+        crc = isal_zlib.crc32(piece, crc)
+    return replace(file, digest=f"sha256:{sha.hexdigest()}", crc32=crc)
 
 
 def in_order(files: Iterable[ModelFile]) -> list[ModelFile]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
@@ -16,7 +15,7 @@ from typing import BinaryIO, Literal, Protocol
 from catchment.errors import Refused
 from catchment.models.aside import writing
 from catchment.models.config import ModelConfig
-from catchment.models.files import ModelFile
+from catchment.models.files import ModelFile, with_checksums
 from catchment.models.folders import read_folder
 from catchment.registry import modelpack, ormb
 from catchment.registry.artifacts import OCI_MANIFEST, Descriptor, digest_of
@@ -136,19 +135,12 @@ def _modelpack(
     config: ModelConfig, files: list[ModelFile], repository: str, tag: str, threads: int
 ) -> _Artifact:
     with ThreadPoolExecutor(max(1, threads), thread_name_prefix="digest") as pool:
-        packed = modelpack.pack_files(config, pool.map(_with_digest, files))
+        packed = modelpack.pack_files(config, pool.map(with_checksums, files))
     made = modelpack.make_artifact(config, packed, name=repository.rpartition("/")[2], version=tag)
     blobs = {
         each.digest: _Blob(each.digest, each.size, _range_source(each.source, each.size)) for each in packed
     }
     return _Artifact(made.manifest, (_small(made.config_blob), *blobs.values()))
-
-
-def _with_digest(file: ModelFile) -> ModelFile:
-    sha = hashlib.sha256()
-    for piece in file.source.read(0, file.size):
-        sha.update(piece)
-    return replace(file, digest=f"sha256:{sha.hexdigest()}")
 
 
 def _small(data: bytes) -> _Blob:
