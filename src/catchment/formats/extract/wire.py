@@ -6,6 +6,7 @@ A field is a tag (number and kind) and a value: kind 0 a varint, 1 eight bytes, 
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 
 from catchment.errors import ExtractionFailed
@@ -16,6 +17,8 @@ MAX_DEPTH = 60
 """Of messages in messages; protobuf itself stops at 100."""
 
 _FIXED = {1: 8, 5: 4}
+_LARGE = 128 * 1024
+"""Around each byte that is read the kernel maps up to some megabytes of a file that it has cached."""
 _SIGN = 2**63
 
 
@@ -51,6 +54,8 @@ class Message:
                 length, at = self._varint(at)
                 begin, at = at, at + length
                 self._check(at)
+                if length > _LARGE and isinstance(data, mmap.mmap):
+                    data.madvise(mmap.MADV_DONTNEED)  # what was passed by need not stay in memory
                 yield number, Message(data, begin, at)
             elif kind == 0:
                 value, at = self._varint(at)
