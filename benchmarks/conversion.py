@@ -43,7 +43,7 @@ _EXPORT = "model.export(target, verbose=False)"
 _SAVED_MODEL = """
 import onnx, tensorflow as tf
 model = tf.saved_model.load(source).signatures["serving_default"]
-call = lambda image: model(image=image)
+call = lambda image: list(model(image=image).values())
 """
 _TF2ONNX = """
 import tf2onnx
