@@ -23,7 +23,7 @@ CatchmentError
 ├── ExtenderFailed         a function of the job's extenders failed, hung or returned nothing usable
 ├── ConversionFailed       a model could not be converted: the converter broke, or was ended at a limit
 │   ├── GateFailed         the converted model is not what its source was; carries the numbers
-│   └── BackendUnavailable a converter's environment cannot be had on this machine
+│   └── BackendUnavailable  a converter's environment cannot be had on this machine
 ├── JobStopped             somebody asked the job to stop
 ├── LeaseLost              another process owns the run now
 ├── SiteError              a site cannot do the work it was given
