@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ call = lambda image: model(image)
 """
 _EXPORT = "model.export(target, verbose=False)"
 _SAVED_MODEL = """
-import onnx, tensorflow as tf
-model = tf.saved_model.load(source).signatures["serving_default"]
-call = lambda image: model(image=image)
+import runpy
+sys.argv = ["tf2onnx", "--saved-model", source, "--output", target, "--opset", "17"]
+runpy.run_module("tf2onnx.convert", run_name="__main__")
 """
 _TF2ONNX = """
 import tf2onnx
@@ -107,7 +108,7 @@ CASES = (
     Case("tensorflow", "h5", "model.h5", "H5", "SavedModel", _KERAS + _EXPORT),
     Case("tensorflow", "h5", "model.h5", "H5", "ONNX", _KERAS + _TF2ONNX),
     Case("tensorflow", "keras", "model.keras", "Keras", "ONNX", _KERAS + _TF2ONNX),
-    Case("tensorflow", "saved_model", ".", "SavedModel", "ONNX", _SAVED_MODEL + _TF2ONNX),
+    Case("tensorflow", "saved_model", ".", "SavedModel", "ONNX", _SAVED_MODEL),
     Case("torch", "script", "model.pt", "TorchScript", "ONNX", _SCRIPT, IMAGE),
     Case("torch", "exported", "model.pt2", "ExportedProgram", "ONNX", _EXPORTED),
     Case("torch", "state", "model.pth", "StateDict", "Safetensors", _STATE),
@@ -127,9 +128,8 @@ def main() -> None:
     )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        found = _measure_all(Path(name), Environments(asked.cache), asked.repeats)
-    for each in found:
-        show(_lines(each), as_json=asked.json)
+        for each in _measure_all(Path(name), Environments(asked.cache), asked.repeats):
+            show(_lines(each), as_json=asked.json)
 
 
 def _lines(found: dict[str, Any]) -> list[Line]:
@@ -142,19 +142,17 @@ def _lines(found: dict[str, Any]) -> list[Line]:
     ]
 
 
-def _measure_all(folder: Path, environments: Environments, repeats: int) -> list[dict[str, Any]]:
+def _measure_all(folder: Path, environments: Environments, repeats: int) -> Iterator[dict[str, Any]]:
     for backend in sorted({case.backend for case in CASES}):
         python = environments.get(BACKENDS[backend]).python
         command = [python, "-I", MAKERS / f"{backend}_models.py", folder / backend, folder / "canary", "1"]
         subprocess.run(command, check=True, capture_output=True, env=_environment())
     converter = Converter(environments, Runner(Bounds(), Isolation.tried_out(folder)))
-    found = []
     for case in CASES:
         python = environments.get(BACKENDS[case.backend]).python
         runs = [_measure(case, converter, python, folder, index) for index in range(repeats)]
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        found.append({"route": f"{case.source} -> {case.target}", **middle})
-    return found
+        yield {"route": f"{case.source} -> {case.target}", **middle}
 
 
 def _measure(case: Case, converter: Converter, python: Path, folder: Path, index: int) -> dict[str, float]:
