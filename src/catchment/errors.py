@@ -22,6 +22,7 @@ CatchmentError
 ├── BudgetSpent            another round would cost more privacy than the job may
 ├── ExtenderFailed         a function of the job's extenders failed, hung or returned nothing usable
 ├── ConversionFailed       a model cannot be converted: its files are broken, or ask for what no route can do
+│   └── UnsupportedOperators   operators that a converter does not know; another one may
 ├── JobStopped             somebody asked the job to stop
 ├── LeaseLost              another process owns the run now
 ├── SiteError              a site cannot do the work it was given
@@ -146,6 +147,19 @@ class ExtenderFailed(CatchmentError):
 
 class ConversionFailed(CatchmentError):
     """A model cannot be converted; the message names the file, layer or operator and what would be right."""
+
+
+class UnsupportedOperators(ConversionFailed):
+    """Operators that a converter does not know; another converter may.
+
+    Attributes:
+        operators: each one's type, and the names of its places.
+    """
+
+    def __init__(self, noun: str, operators: dict[str, list[str]]) -> None:
+        listed = "; ".join(f"{kind} ({', '.join(names)})" for kind, names in sorted(operators.items()))
+        super().__init__(f"no conversion is known for these {noun}s: {listed}")
+        self.operators = operators
 
 
 class JobStopped(CatchmentError):
