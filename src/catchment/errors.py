@@ -27,7 +27,8 @@ CatchmentError
 ├── ExtenderFailed         a function of the job's extenders failed, hung or returned nothing usable
 ├── ConversionFailed       a model could not be converted: the converter broke, or was ended at a limit
 │   ├── GateFailed         the converted model is not what its source was; carries the numbers
-│   └── BackendUnavailable  a converter's environment cannot be had on this machine
+│   ├── BackendUnavailable  a converter's environment cannot be had on this machine
+│   └── UnsupportedOperators   operators that a converter does not know; another one may
 ├── JobStopped             somebody asked the job to stop
 ├── LeaseLost              another process owns the run now
 ├── SiteError              a site cannot do the work it was given
@@ -213,6 +214,19 @@ class BackendUnavailable(ConversionFailed):
         super().__init__(f"backend {backend} is unavailable: {reason}")
         self.backend = backend
         self.reason = reason
+
+
+class UnsupportedOperators(ConversionFailed):
+    """Operators that a converter does not know; another converter may.
+
+    Attributes:
+        operators: each one's type, and the names of its places.
+    """
+
+    def __init__(self, noun: str, operators: dict[str, list[str]]) -> None:
+        listed = "; ".join(f"{kind} ({', '.join(names)})" for kind, names in sorted(operators.items()))
+        super().__init__(f"no conversion is known for these {noun}s: {listed}")
+        self.operators = operators
 
 
 class JobStopped(CatchmentError):

@@ -20,7 +20,9 @@ def caffemodel(blobs: Mapping[str, Sequence[np.ndarray]], *, legacy: bool = Fals
             parts = [content(6, _legacy_blob(array)) for array in arrays]
             layers.append(content(2, content(4, name) + b"".join(parts)))
         else:
-            shaped = [content(7, single_integers(1, array.shape)) + packed_reals(5, array) for array in arrays]
+            shaped = [
+                content(7, single_integers(1, array.shape)) + packed_reals(5, array) for array in arrays
+            ]
             layers.append(content(100, content(1, name) + b"".join(content(7, blob) for blob in shaped)))
     return content(1, "net") + b"".join(layers)
 
@@ -31,7 +33,12 @@ def _legacy_blob(array: np.ndarray) -> bytes:
 
 
 def write(
-    folder: Path, layers: str, inputs: Shapes, blobs: Mapping[str, Sequence[np.ndarray]], *, legacy: bool = False
+    folder: Path,
+    layers: str,
+    inputs: Shapes,
+    blobs: Mapping[str, Sequence[np.ndarray]],
+    *,
+    legacy: bool = False,
 ) -> Path:
     """A model's folder, with inputs in the old way."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +59,9 @@ class Drawing:
         self.lines: list[str] = []
         self.blobs: dict[str, list[np.ndarray]] = {}
 
-    def layer(self, kind: str, name: str, bottoms: str, params: str = "", blobs: Sequence[np.ndarray] = ()) -> str:
+    def layer(
+        self, kind: str, name: str, bottoms: str, params: str = "", blobs: Sequence[np.ndarray] = ()
+    ) -> str:
         """Add a layer; its top has its name. In place where the name ends in '!': the top is the bottom."""
         top = bottoms if name.endswith("!") else name
         name = f"{name.rstrip('!')}{len(self.lines)}" if name.endswith("!") else name
@@ -68,7 +77,16 @@ class Drawing:
         return (self.random.standard_normal(shape) * np.sqrt(2 / fan)).astype(np.float32)
 
     def conv(
-        self, name: str, bottom: str, cin: int, cout: int, k: int, *, stride: int = 1, pad: int = 0, group: int = 1
+        self,
+        name: str,
+        bottom: str,
+        cin: int,
+        cout: int,
+        k: int,
+        *,
+        stride: int = 1,
+        pad: int = 0,
+        group: int = 1,
     ) -> str:
         """Convolution with a bias."""
         params = f"num_output: {cout} kernel_size: {k} stride: {stride} pad: {pad} group: {group}"
@@ -90,7 +108,10 @@ class Drawing:
     def pool(self, name: str, bottom: str, kind: str, k: int, stride: int, pad: int = 0) -> str:
         """Pooling, with Caffe's rounding up."""
         return self.layer(
-            "Pooling", name, bottom, f"pooling_param {{ pool: {kind} kernel_size: {k} stride: {stride} pad: {pad} }}"
+            "Pooling",
+            name,
+            bottom,
+            f"pooling_param {{ pool: {kind} kernel_size: {k} stride: {stride} pad: {pad} }}",
         )
 
     def global_pool(self, bottom: str) -> str:
@@ -100,7 +121,9 @@ class Drawing:
     def fc(self, name: str, bottom: str, features: int, units: int) -> str:
         """InnerProduct with a bias."""
         blobs = [self.values(units, features), self.values(units)]
-        return self.layer("InnerProduct", name, bottom, f"inner_product_param {{ num_output: {units} }}", blobs)
+        return self.layer(
+            "InnerProduct", name, bottom, f"inner_product_param {{ num_output: {units} }}", blobs
+        )
 
     def write(self, folder: Path, inputs: Shapes) -> Path:
         """The model's folder."""

@@ -20,7 +20,9 @@ def run_onnx(path: Path, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
-def assert_close(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float = 1e-5) -> None:
+def assert_close(
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float = 1e-5
+) -> None:
     """Same names, shapes, and numbers within the tolerance, relative to numbers above 1."""
     assert set(found) == set(expected)
     for name, values in expected.items():

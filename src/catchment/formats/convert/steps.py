@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from catchment.errors import ConversionFailed
+from catchment.errors import ConversionFailed, UnsupportedOperators
 
 
 def refuse_unsupported(found: Sequence[tuple[str, str]], known: Collection[str], noun: str) -> None:
@@ -17,15 +17,14 @@ def refuse_unsupported(found: Sequence[tuple[str, str]], known: Collection[str],
         noun: what the format calls an operator.
 
     Raises:
-        ConversionFailed: lists every one with the names of its places.
+        UnsupportedOperators: lists every one with the names of its places.
     """
     places: dict[str, list[str]] = {}
     for name, kind in found:
         if kind not in known:
             places.setdefault(kind, []).append(name or "(no name)")
     if places:
-        listed = "; ".join(f"{kind} ({', '.join(names)})" for kind, names in sorted(places.items()))
-        raise ConversionFailed(f"no conversion is known for these {noun}s: {listed}")
+        raise UnsupportedOperators(noun, places)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -51,16 +52,22 @@ def netdef_files(folder: Path) -> tuple[Inputs, dict[str, Convert]]:
     return {"data": shape}, {"onnx": netdef.convert}
 
 
-def mxnet_files(folder: Path) -> tuple[Inputs, dict[str, Convert]]:
+@cache
+def mxnet_golden() -> tuple[bytes, bytes, tuple[int, ...]]:
+    """Symbol, params and input shape of the largest network among the goldens."""
     with np.load(GOLDENS) as file:
-        case = max(
-            key.partition("/")[0]
-            for key in file.files
-            if b"lstm" not in file[key.split("/")[0] + "/symbol"].tobytes()
-        )
-        (folder / "net-symbol.json").write_bytes(file[f"{case}/symbol"].tobytes())
-        (folder / "net.params").write_bytes(file[f"{case}/params"].tobytes())
-        return {"data": file[f"{case}/in/data"].shape}, {"onnx": mxnet.convert}
+        symbols = {
+            key.partition("/")[0]: file[key].tobytes() for key in file.files if key.endswith("/symbol")
+        }
+        case = max(symbols, key=lambda each: len(symbols[each]))
+        return symbols[case], file[f"{case}/params"].tobytes(), file[f"{case}/in/data"].shape
+
+
+def mxnet_files(folder: Path) -> tuple[Inputs, dict[str, Convert]]:
+    symbol, params, shape = mxnet_golden()
+    (folder / "net-symbol.json").write_bytes(symbol)
+    (folder / "net.params").write_bytes(params)
+    return {"data": shape}, {"onnx": mxnet.convert}
 
 
 def mutated(data: bytes, draw: Callable[[st.SearchStrategy[int]], int]) -> bytes:

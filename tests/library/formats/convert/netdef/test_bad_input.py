@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from catchment.errors import ConversionFailed
+from catchment.errors import ConversionFailed, UnsupportedOperators
 from catchment.formats.convert.netdef import interpreter, to_onnx
 from catchment.formats.convert.netdef.model import read_model
 from catchment.formats.convert.netdef.writer import NetWriter, operator
@@ -29,8 +29,9 @@ def network(folder: Path, *operators: tuple[str, list[str], list[str]], **weight
 
 def test_unknown_operators_are_listed_with_their_places(tmp_path: Path) -> None:
     network(tmp_path, ("Frob", ["data"], ["a"]), ("Twist", ["a"], ["b"]), ("Frob", ["b"], ["c"]))
-    with pytest.raises(ConversionFailed, match=r"operators: Frob \(a, c\); Twist \(b\)"):
+    with pytest.raises(UnsupportedOperators, match=r"operators: Frob \(a, c\); Twist \(b\)") as caught:
         to_onnx.convert(tmp_path, tmp_path, SHAPE)
+    assert caught.value.operators == {"Frob": ["a", "c"], "Twist": ["b"]}
     with pytest.raises(ConversionFailed, match=r"operators: Frob \(a, c\); Twist \(b\)"):
         interpreter.run(read_model(tmp_path), {})
 
