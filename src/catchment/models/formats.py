@@ -7,7 +7,7 @@ are spelled. The formats after "Others" are Catchment's own.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from catchment.errors import FormatMismatch
@@ -27,6 +27,7 @@ class Format:
         alone: whether nothing else may lie there.
         extractable: whether tensors and layers can be read out of it.
         converts_to: formats that it can be converted to.
+        also: patterns that do for the first group where the format is named; by themselves they say little.
         original: whether the original client knows it.
         inferred: whether files that fit are taken for it when nobody names a format.
     """
@@ -37,6 +38,7 @@ class Format:
     alone: bool = False
     extractable: bool = False
     converts_to: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     original: bool = True
     inferred: bool = True
 
@@ -45,20 +47,25 @@ class Format:
         names = list(names)
         return [group for group in self.needs if not any(_fits(name, group) for name in names)]
 
+    def named(self) -> Format:
+        """The format as it is when somebody has named it: `also` counts too."""
+        first, *others = self.needs or ((),)
+        return replace(self, needs=((*first, *self.also), *others)) if self.also else self
+
 
 FORMATS: dict[str, Format] = {
     each.name: each
     for each in (
-        Format("SavedModel", "TensorFlow", (("saved_model.pb",),), extractable=True),
-        Format("ONNX", "ONNX", (("*.onnx",),), extractable=True),
-        Format("H5", "Keras", (("*.h5",),), extractable=True, converts_to=("SavedModel",)),
+        Format("SavedModel", "TensorFlow", (("saved_model.pb",),), extractable=True, converts_to=("ONNX",)),
+        Format("ONNX", "ONNX", (("*.onnx",),), extractable=True, converts_to=("ONNX",)),
+        Format("H5", "Keras", (("*.h5",),), extractable=True, converts_to=("SavedModel", "ONNX")),
         Format("PMML", "PMML", (("*.pmml",),), alone=True, extractable=True),
         Format(
             "CaffeModel",
             "Caffe",
             (("*.caffemodel",), ("*.prototxt",)),
             extractable=True,
-            converts_to=("NetDef",),
+            converts_to=("NetDef", "ONNX"),
         ),
         Format(
             "NetDef",
@@ -74,21 +81,58 @@ FORMATS: dict[str, Format] = {
             extractable=True,
             converts_to=("ONNX",),
         ),
-        Format("TorchScript", "PyTorch", (("*.pt",),), extractable=True),
-        Format("GraphDef", "TensorFlow", (("*.graphdef",),), extractable=True),
-        Format("TensorRT", "TensorRT", (("*.plan", "*.engine"),)),
-        Format("SKLearn", "", (("*.joblib",),)),
-        Format("XGBoost", "", (("*.xgboost",),)),
-        Format("MLflow", "", (("MLmodel",),)),
+        Format("TorchScript", "PyTorch", (("*.pt",),), extractable=True, converts_to=("ONNX",)),
+        Format("GraphDef", "TensorFlow", (("*.graphdef",),), extractable=True, converts_to=("ONNX",)),
+        Format("TensorRT", "TensorRT", (("*.plan", "*.engine"),), extractable=True),
+        Format("SKLearn", "", (("*.joblib", "*.skops"),), extractable=True, converts_to=("ONNX",)),
+        Format(
+            "XGBoost",
+            "",
+            (("*.xgboost", "*.ubj"),),
+            extractable=True,
+            converts_to=("ONNX",),
+            also=("*.json", "*.bst"),
+        ),
+        Format("MLflow", "", (("MLmodel",),), extractable=True),
         Format("Pickle", "", (("*.pickle",),)),
         Format("Others", "", (), inferred=False),
         Format("MLlib", "", (("metadata/part-*",),), original=False),
-        Format("Safetensors", "", (("*.safetensors",),), original=False),
-        Format("Keras", "Keras", (("*.keras",),), original=False),
-        Format("StateDict", "PyTorch", (("*.pth",),), original=False),
-        Format("ExportedProgram", "PyTorch", (("*.pt2",),), original=False),
+        Format("Safetensors", "", (("*.safetensors",),), extractable=True, original=False),
+        Format(
+            "Keras",
+            "Keras",
+            (("*.keras",),),
+            extractable=True,
+            converts_to=("SavedModel", "ONNX"),
+            original=False,
+        ),
+        Format(
+            "StateDict",
+            "PyTorch",
+            (("*.pth",),),
+            extractable=True,
+            converts_to=("Safetensors",),
+            also=("*.pt",),
+            original=False,
+        ),
+        Format(
+            "ExportedProgram",
+            "PyTorch",
+            (("*.pt2",),),
+            extractable=True,
+            converts_to=("ONNX",),
+            original=False,
+        ),
         # Every text file would do, so that it must be named.
-        Format("LightGBM", "LightGBM", (("*.txt", "*.lgb"),), original=False, inferred=False),
+        Format(
+            "LightGBM",
+            "LightGBM",
+            (("*.txt", "*.lgb"),),
+            extractable=True,
+            converts_to=("ONNX",),
+            original=False,
+            inferred=False,
+        ),
     )
 }
 _SPELLINGS = {name.lower(): each for name, each in FORMATS.items()}
@@ -122,7 +166,7 @@ def check(format_name: str, names: Iterable[str]) -> Format:
         FormatMismatch: it is not known, or files are missing or too many; the message says which and what is
             there.
     """
-    wanted, names = named(format_name), list(names)
+    wanted, names = named(format_name).named(), list(names)
     there = _top(names)
     if missing := wanted.missing(names):
         raise FormatMismatch(
@@ -135,7 +179,7 @@ def check(format_name: str, names: Iterable[str]) -> Format:
         raise FormatMismatch(
             f"{_a(wanted.name)} model is a single file {only} in model/; there {_are(there)}"
         )
-    return wanted
+    return FORMATS[wanted.name]
 
 
 def infer(names: Iterable[str]) -> Format:

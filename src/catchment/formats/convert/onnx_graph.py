@@ -155,7 +155,8 @@ class OnnxGraph:
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """Element type."""
-        return helper.tensor_dtype_to_np_dtype(self._types[name].tensor_type.elem_type)
+        found: np.dtype[Any] = helper.tensor_dtype_to_np_dtype(self._types[name].tensor_type.elem_type)
+        return found
 
     def value(self, name: str) -> np.ndarray | None:
         """The values of a constant; None for what is computed."""

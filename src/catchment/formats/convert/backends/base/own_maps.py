@@ -6,15 +6,14 @@ import importlib
 from dataclasses import replace
 from typing import Any
 
-from catchment.errors import ConversionFailed, InvalidField
+from catchment.errors import ConversionFailed, InvalidField, UnsupportedOperators
 from catchment.formats.convert.contract import Job, RefusedModelError, UnsupportedModelError
 from catchment.formats.convert.samples import Arrays
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec, completed
 
 _PACKAGE = "catchment.formats.convert"
-_UNKNOWN_OPERATOR = "no conversion is known for"
 _NO_SHAPE = "holds no shape"
-"""What the maps say where an operator is none of theirs, and where shapes lack."""
+"""What the maps say where shapes lack."""
 
 
 class _Mapped:
@@ -37,9 +36,9 @@ class _Mapped:
         module = self._module(f"to_{job.target_format.lower()}")
         try:
             module.convert(job.source, job.target, inputs or None)
+        except UnsupportedOperators as error:
+            raise UnsupportedModelError(str(error)) from error
         except ConversionFailed as error:
-            if _UNKNOWN_OPERATOR in str(error):
-                raise UnsupportedModelError(str(error)) from error
             if _NO_SHAPE in str(error):
                 raise InvalidField(job.given_by, str(error)) from error
             raise
