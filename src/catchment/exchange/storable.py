@@ -11,11 +11,6 @@ MAX_INTEGER = 2**63
 
 def storable(value: Any) -> Any:
     """`value` without what no database takes: NaN, infinities and giant integers become words, NUL goes."""
-    kind = type(value)
-    if kind is float and math.isfinite(value):
-        return value
-    if kind is str and "\x00" not in value:
-        return value
     match value:
         case str():
             return value.replace("\x00", "")
