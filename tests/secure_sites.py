@@ -62,7 +62,9 @@ class SecureSite(Site):
         drops_at: str = "",
         identity: Identity | None = None,
         minimum: int = 2,
+        held_s: float = 0.3,
     ) -> None:
+        self.held_s = held_s
         self.identity = identity or Identity.generate()
         self.drops_at, self.minimum = drops_at, minimum
         self.known = KnownIdentities(folder / f"known-{name}.json")
@@ -78,7 +80,8 @@ class SecureSite(Site):
         """Each work in a thread of its own, so that the site goes on showing signs of life."""
         while not self.over.is_set():
             holding = tuple(self.working)
-            request = PollRequest(session=self.registration.session, free=4, holding=holding, wait_s=0.3)
+            session = self.registration.session
+            request = PollRequest(session=session, free=4, holding=holding, wait_s=self.held_s)
             for order in asyncio.run(sites.poll(self.store, self.name, request)).work:
                 self.seen.append(order)
                 self.working.add(order.work_id)

@@ -7,16 +7,25 @@ import time
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, select
 
 from catchment.errors import InvalidField, NotFound, ProtocolRefused
 from catchment.exchange import transfer
-from catchment.exchange.secure_messages import ALL, Attempt, Step, get, put, some_of
+from catchment.exchange.secure_messages import (
+    ALL,
+    Attempt,
+    Step,
+    count_of,
+    get,
+    put,
+    some_of,
+    still_missing,
+)
 from catchment.findings import invalid_field
 from catchment.jobs.rows import secure_topic, topic
 from catchment.jobs.states import AT_SITE, RoundState, WorkState
 from catchment.secagg.messages import Advertise, Confirmation, Plan, Roster, Shares, Survivors, Unmasking
-from catchment.secagg.server import SecureServer, check_advertise
+from catchment.secagg.server import SecureServer, check_advertise, enough_for_all
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import rounds, sites, works
@@ -48,29 +57,43 @@ def say(store: Store, site: str, work_id: str, step: str, body: bytes, *, secure
     except ValidationError as error:
         raise invalid_field(error) from None
 
-    def read(tx: Transaction) -> tuple[Row[Any], dict[str, str]]:
+    def read(tx: Transaction) -> tuple[Row[Any], Any, dict[str, str]]:
         work = _open_work(tx, site, work_id, secured)
+        order = tx.execute(select(works.c.order).where(works.c.id == work_id)).scalar()
         wanted: list[tuple[Step, str]] = [("roster", ALL), ("survivors", ALL), (step, site)]
         known: dict[str, str] = dict(some_of(tx, Attempt.of_work(work), *wanted).items())
         if isinstance(message, Advertise):
             identity = tx.execute(select(sites.c.identity).where(sites.c.name == site)).scalar()
             known["identity"] = identity or ""
-        return work, known
+        return work, order, known
 
-    work, known = store.db.read(read)
+    work, order, known = store.db.read(read)
     kept = message.model_dump_json()
     if known.get(step) == kept:
         return
-    _check(site, Plan.model_validate(work.order["secure"]["plan"]), message, known)
+    plan = Plan.model_validate((order or {})["secure"]["plan"])
+    _check(site, plan, message, known)
 
     def write(tx: Transaction) -> None:
         # Asked again, with the round's row held: a commit in between has swept this attempt's messages away,
-        # and a share that came after it would stay for ever.
+        # and a share that came after it would stay for ever. Held by one at a time: of two messages that come
+        # together one sees the other, and so one of them is the last.
         _open_work(tx, site, work_id, secured, hold=True)
-        put(store, tx, Attempt.of_work(work), step, site, kept)
-        tx.notify(topic(work.job_uid))
+        attempt = Attempt.of_work(work)
+        put(store, tx, attempt, step, site, kept)
+        if _may_go_on(tx, attempt, plan, step):
+            tx.notify(topic(work.job_uid))
 
     store.db.write(write)
+
+
+def _may_go_on(tx: Transaction, attempt: Attempt, plan: Plan, step: Said) -> bool:
+    """Whether the coordinator has something to decide: until the last message it has not."""
+    if step in ("advertise", "shares"):
+        return not still_missing(tx, attempt, step)
+    if step in ("confirmation", "unmasking") and plan.degree is None:
+        return enough_for_all(plan, count_of(tx, attempt, step))
+    return True
 
 
 async def told(
@@ -114,10 +137,25 @@ def _told(tx: Transaction, site: str, work_id: str, step: str, secured: bool) ->
     return str(work.job_uid), body
 
 
+_WORK: tuple[ColumnElement[Any], ...] = (
+    works.c.id,
+    works.c.job_uid,
+    works.c.run,
+    works.c.round,
+    works.c.attempt,
+    works.c.state,
+    works.c.reason,
+    works.c.secured,
+    works.c.order["secure"]["plan"]["session"].as_string().label("session"),
+    rounds.c.state.label("round_state"),
+    rounds.c.reason.label("round_reason"),
+)
+"""Of a work without its order, which is asked for a hundred times a round and names the whole cohort."""
+
+
 def _open_work(tx: Transaction, site: str, work_id: str, secured: bool, *, hold: bool = False) -> Row[Any]:
     """The site's work under secure aggregation, while its attempt goes on, to the end of `tx` with `hold`."""
-    attempt = (rounds.c.state.label("round_state"), rounds.c.reason.label("round_reason"))
-    joined = select(works, *attempt).join(
+    joined = select(*_WORK).join(
         rounds,
         (works.c.job_uid == rounds.c.job_uid)
         & (works.c.run == rounds.c.run)
@@ -125,8 +163,8 @@ def _open_work(tx: Transaction, site: str, work_id: str, secured: bool, *, hold:
         & (works.c.attempt == rounds.c.attempt),
     )
     mine = joined.where(works.c.id == work_id, works.c.site == site)
-    work = tx.execute(mine.with_for_update(read=True, of=rounds) if hold else mine).first()
-    if work is None or not work.order.get("secure"):
+    work = tx.execute(mine.with_for_update(of=rounds) if hold else mine).first()
+    if work is None or work.session is None:
         raise NotFound(f"site {site!r} has no work {work_id!r} under secure aggregation")
     transfer.require_secured(work, secured)
     has_part = work.state in (*AT_SITE, WorkState.DELIVERED, WorkState.ADMITTED)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, select, tuple_
+from sqlalchemy import ColumnElement, Row, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from catchment.errors import ProtocolRefused
+from catchment.jobs.states import AT_SITE
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import secagg_messages as table
+from catchment.store.schema import works
 from catchment.wire.secagg import Said, Told
 
 Step = Said | Told
@@ -67,6 +69,27 @@ def get(tx: Transaction, attempt: Attempt, step: Step, site: str = ALL) -> str |
     """A message, if it is there."""
     mine = attempt.rows & (table.c.step == step) & (table.c.site == site)
     return tx.execute(select(table.c.body).where(mine)).scalar()
+
+
+def count_of(tx: Transaction, attempt: Attempt, step: Step) -> int:
+    """How many sites have said something at a step."""
+    mine = attempt.rows & (table.c.step == step) & (table.c.site != ALL)
+    return int(tx.execute(select(func.count()).select_from(table).where(mine)).scalar() or 0)
+
+
+def still_missing(tx: Transaction, attempt: Attempt, step: Step) -> bool:
+    """Whether a site that is at work for the attempt has said nothing at a step yet."""
+    given = select(table.c.site).where(attempt.rows, table.c.step == step)
+    silent = select(works.c.id).where(
+        works.c.job_uid == attempt.job_uid,
+        works.c.run == attempt.run,
+        works.c.round == attempt.round,
+        works.c.attempt == attempt.attempt,
+        works.c.kind == "train",
+        works.c.state.in_(AT_SITE),
+        works.c.site.not_in(given),
+    )
+    return tx.execute(silent.limit(1)).first() is not None
 
 
 def all_of(tx: Transaction, attempt: Attempt, step: Step) -> dict[str, str]:

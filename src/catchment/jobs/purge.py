@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, delete, select, text, union
+from sqlalchemy import ARRAY, BigInteger, Column, cast, delete, func, select, union
 
 from catchment.catalog import artifact_rows, audit
 from catchment.errors import NotFound, TransferError
@@ -144,10 +144,14 @@ def lock_blobs(tx: Transaction, digests: Collection[str], *, shared: bool) -> No
     """Keep others from deleting the blobs, or, not `shared`, also from referring to them anew."""
     if tx.connection.dialect.name != "postgresql":
         return  # SQLite has one writer at a time anyway
-    function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-    for digest in sorted(digests):  # in one order, so that two do not wait for each other
-        key = int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8], "big", signed=True)
-        tx.execute(text(f"SELECT {function}(:key)"), {"key": key})
+    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+    # In one order, so that two do not wait for each other; a scan of a function goes through it in order.
+    keys = [
+        int.from_bytes(hashlib.sha256(digest.encode()).digest()[:8], "big", signed=True)
+        for digest in sorted(digests)
+    ]
+    key = func.unnest(cast(keys, ARRAY(BigInteger))).column_valued("key")
+    tx.execute(select(lock(key)))
 
 
 def delete_unreferenced(store: Store, digests: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import Row, select, update
@@ -12,6 +13,8 @@ from catchment.jobs.states import AT_SITE, JobState, RoundState, WorkState
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs, rounds, works
 
+_CLIENT = re.compile(r"^(sim-[0-9a-f]{10})-[0-9]{6}$")
+"""Name of a simulated client (catchment.simulation.fleet). A site that is called so is woken too often."""
 BEGIN_S = 15.0
 """A run that Prefect has just called running claims its job within so long, or its process was lost."""
 
@@ -27,8 +30,10 @@ def secure_topic(uid: str) -> str:
 
 
 def site_topic(site: str) -> str:
-    """What a site's held-open request listens to."""
-    return f"site:{site}"
+    """What a site's held-open request listens to. A job's simulated clients, who are waited for together,
+    share one: everybody who listens to the store hears of every topic that is notified.
+    """
+    return "site:" + _CLIENT.sub(r"\1", site)
 
 
 def find(tx: Transaction, namespace: str, job_id: str, *, lock: bool = False) -> Row[Any] | None:

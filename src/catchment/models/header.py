@@ -6,6 +6,7 @@ the header's offsets must cover without hole or overlap.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ MAX_HEADER_BYTES = 100_000_000
 MAX_DIMENSIONS = 32
 MAX_ELEMENTS = 2**59
 METADATA_KEY = "__metadata__"
+CACHED_BYTES = 1 << 16
+"""Headers up to this size are parsed once while they are seen again and again."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,13 @@ def parse_header(text: bytes, size_bytes: int) -> Header:
     Raises:
         BadTensors: the header is no JSON object of tensors, or does not describe the file's values exactly.
     """
+    if len(text) > CACHED_BYTES:
+        return _parsed(text, size_bytes)
+    known = _parsed_before(text, size_bytes)
+    return Header(dict(known.signature), known.offsets, dict(known.metadata))
+
+
+def _parsed(text: bytes, size_bytes: int) -> Header:
     entries = _json_object(text)
     metadata = _metadata(entries.pop(METADATA_KEY, {}))
     parsed = {name: _entry(name, entry) for name, entry in entries.items()}
@@ -86,6 +96,10 @@ def parse_header(text: bytes, size_bytes: int) -> Header:
         offsets={name: start + span[0] for name, (_, span) in parsed.items()},
         metadata=metadata,
     )
+
+
+_parsed_before = functools.lru_cache(maxsize=64)(_parsed)
+"""The updates of a round all have one header."""
 
 
 def _json_object(text: bytes) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,8 +16,13 @@ from catchment.models.casting import bfloat16_values
 from catchment.models.header import LENGTH_BYTES, Header, header_bytes, parse_header
 from catchment.models.signature import STORED_DTYPES, Array, Signature
 
+READ_BYTES = 1 << 16
+"""Smaller files are read, not mapped: that costs less than the mapping and its page faults."""
 MAPPED_AROUND = 1 << 21
 """Reading a page may map so many bytes before it too (a large folio), among them what was given back."""
+
+
+Contents = mmap.mmap | bytes | bytearray
 
 
 class TensorFile:
@@ -30,13 +36,13 @@ class TensorFile:
         size_bytes: size of the whole file.
     """
 
-    def __init__(self, path: Path, header: Header, mapped: mmap.mmap, *, writable: bool = False) -> None:
+    def __init__(self, path: Path, header: Header, mapped: Contents, *, writable: bool = False) -> None:
         self.path = path
         self.signature: Signature = header.signature
         self.metadata = header.metadata
         self.size_bytes = len(mapped)
         self._offsets = header.offsets
-        self._mapped: mmap.mmap | None = mapped
+        self._mapped: Contents | None = mapped
         self._writable = writable
 
     @classmethod
@@ -53,12 +59,11 @@ class TensorFile:
         """
         path = Path(path)
         with path.open("rb") as file:
-            size_bytes = path.stat().st_size
+            size_bytes = os.fstat(file.fileno()).st_size
             length = header_bytes(file.read(LENGTH_BYTES), size_bytes)
             header = parse_header(file.read(length), size_bytes)
-            access = mmap.ACCESS_COPY if copy_on_write else mmap.ACCESS_READ
-            mapped = mmap.mmap(file.fileno(), size_bytes, access=access)
-            return cls(path, header, mapped, writable=copy_on_write)
+            file.seek(0)
+            return cls(path, header, _contents(file, size_bytes, copy_on_write), writable=copy_on_write)
 
     def __enter__(self) -> Self:
         return self
@@ -110,7 +115,7 @@ class TensorFile:
         Mapped pages count as memory of the process that has read them. Whoever reads a large file once
         calls this on the way. Files opened with `copy_on_write` keep theirs.
         """
-        if self._mapped is None or self._writable or not hasattr(self._mapped, "madvise"):
+        if self._writable or not isinstance(self._mapped, mmap.mmap) or not hasattr(self._mapped, "madvise"):
             return
         info, first = self.signature[name], self._offsets[name]
         width = STORED_DTYPES[info.dtype].itemsize
@@ -134,3 +139,18 @@ class TensorFile:
         """The tensor in its shape and a native dtype; float32 for F16 and BF16."""
         array = self.array(name)
         return self.block(name, 0, array.size).reshape(array.shape)
+
+
+def _contents(file: BinaryIO, size_bytes: int, copy_on_write: bool) -> Contents:
+    """All bytes of a file: mapped, or a copy where it is small.
+
+    Raises:
+        BadTensors: it has become shorter.
+    """
+    if size_bytes > READ_BYTES:
+        access = mmap.ACCESS_COPY if copy_on_write else mmap.ACCESS_READ
+        return mmap.mmap(file.fileno(), size_bytes, access=access)
+    read = file.read(size_bytes)
+    if len(read) != size_bytes:
+        raise BadTensors(f"the file became shorter while it was read: {len(read)} of {size_bytes} bytes")
+    return bytearray(read) if copy_on_write else read

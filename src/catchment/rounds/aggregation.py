@@ -100,6 +100,13 @@ def context_of(
 ) -> Context:
     """What the strategy knows of a round, without its state."""
     job = rows.spec_of(row)
+    told = Context(
+        round_number=attempt.number,
+        learning_rate=job.hyper_parameters.learning_rate,
+        staleness={work.site: attempt.number - work.round for work in admitted},
+    )
+    if not strategy_of(job).counts_everybody:
+        return told
     # A site that is away for a while is still one of those that the job may use.
     registered = [replace(site, online=True) for site in journal.candidates(store, tx, row.uid)]
     population = [site for site in invited(job, registered) if not misfit(job, site, row.trusted_roots)]
@@ -108,13 +115,7 @@ def context_of(
     samples |= {work.site: work.num_samples for work in admitted}
     samples = {site: number for site, number in samples.items() if number is not None}  # else: masked
     sites = len(job.client_labels) or len(population)
-    return Context(
-        round_number=attempt.number,
-        learning_rate=job.hyper_parameters.learning_rate,
-        population=sites,
-        samples=samples,
-        staleness={work.site: attempt.number - work.round for work in admitted},
-    )
+    return replace(told, population=sites, samples=samples)
 
 
 def aggregate(

@@ -165,10 +165,11 @@ def publish_works(
     }
     values = []
     kept = newest_counted(tx, job_row.uid, job_row.run) if keeps_client_state(job) else {}
+    if cohort:  # once: sites' orders differ in a number and in an id of ours
+        WorkOrder.model_validate({**shared, "work_id": "-", "timeout_s": 0, "seed": 0, "client_state": None})
     for site in cohort:
         before = kept[site].id if site in kept else None
         order = {**shared, "seed": site_seed(job.seed or 0, number, site), "client_state": before}
-        WorkOrder.model_validate({**order, "work_id": "-", "timeout_s": 0})
         values.append(
             {
                 "id": uuid.uuid4().hex,

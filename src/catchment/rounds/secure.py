@@ -31,7 +31,14 @@ from catchment.secagg.messages import (
     Survivors,
     Unmasking,
 )
-from catchment.secagg.server import SecureServer, Seeds, enough, onemask_complete, open_roster
+from catchment.secagg.server import (
+    SecureServer,
+    Seeds,
+    enough,
+    enough_for_all,
+    onemask_complete,
+    open_roster,
+)
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import sites
@@ -165,7 +172,8 @@ def _unmask(store: Store, tx: Transaction, claim: Claim, number: int) -> tuple[C
     except SecureSumFailed as error:
         _fail(tx, claim, attempt, str(error))
         return Collected(attempt.attempt, len(admitted), False, str(error)), 0.0
-    tx.notify(rows.secure_topic(claim.uid))
+    if wait_s == 0.0:  # something new was decided; sites that are woken for nothing all ask again
+        tx.notify(rows.secure_topic(claim.uid))
     return (Collected(attempt.attempt, len(admitted), True), 0.0) if wait_s is None else (None, wait_s)
 
 
@@ -217,8 +225,7 @@ def _answers_missing(
     given = messages.all_of(tx, of, step)
     silent = _gone(store, tx, survivors.alive) | set(messages.all_of(tx, of, "refusal"))
     missing = set(survivors.alive) - set(given) - silent
-    # On the complete graph any `threshold` answers give all secrets; a sparse one may need particular sites'.
-    if not missing or (plan.degree is None and len(given) >= plan.threshold):
+    if not missing or enough_for_all(plan, len(given)):
         return None
     over = (messages.created_at(tx, of, asked) or tx.now) + store.settings.secure_step_timeout_s
     return None if tx.now >= over else max(0.05, min(over - tx.now, 1.0))
@@ -256,8 +263,11 @@ def _open(
     attempt = journal.latest_attempt(tx, claim, number)
     if attempt is None or attempt.state in (RoundState.SELECTED, RoundState.ABANDONED):
         raise RoundFailed(f"round {number} of job {claim.job_id!r} has no published work")
-    lose_gone_sites(store, tx, journal.works_of(tx, claim, number, attempt.attempt, "train"))
-    return row, attempt, journal.works_of(tx, claim, number, attempt.attempt, "train")
+    found = journal.works_of(tx, claim, number, attempt.attempt, "train")
+    if any(work.state in AT_SITE for work in found):
+        lose_gone_sites(store, tx, found)
+        found = journal.works_of(tx, claim, number, attempt.attempt, "train")
+    return row, attempt, found
 
 
 def _fail(tx: Transaction, claim: Claim, attempt: Row[Any], why: str) -> None:

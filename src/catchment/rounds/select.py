@@ -148,7 +148,7 @@ def choose(
         seed=secrets.randbits(64) if plan_of(job) is not None else job.seed or 0,
         round_number=number,
         attempt=len(failed),
-        trained=journal.times_trained(tx, claim),
+        trained=journal.times_trained(tx, claim) if job.untrained_first else {},
         failed_before=_failed_sites(tx, claim, before),
         busy=len(busy),
     )

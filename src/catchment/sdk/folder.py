@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -38,10 +39,9 @@ def task_folder() -> Path:
     value = os.environ.get(TASK_VARIABLE)
     if not value:
         raise SdkError(_OUTSIDE.format(problem="not set"))
-    path = Path(value)
-    if not path.is_file():
+    if not os.path.isfile(value):  # noqa: PTH113 - asked with each call of the SDK
         raise SdkError(_OUTSIDE.format(problem=f"'{value}', which is no file"))
-    return path.parent
+    return _path(value).parent
 
 
 def task() -> TaskFile:
@@ -51,11 +51,23 @@ def task() -> TaskFile:
         SdkError: outside of a task, or the task file was written by another version of Catchment.
     """
     task_folder()
-    path = Path(os.environ[TASK_VARIABLE])
+    path = os.environ[TASK_VARIABLE]
+    status = os.stat(path)  # noqa: PTH116 - asked with each call of the SDK
     try:
-        return TaskFile.read(path)
+        return _read(path, status.st_ino, status.st_mtime_ns, status.st_size)
     except ValidationError as error:
         raise SdkError(f"{path} is no task file of this version of Catchment: {error}") from None
+
+
+@functools.lru_cache(maxsize=1)
+def _read(path: str, _inode: int, _changed_ns: int, _size_bytes: int) -> TaskFile:
+    """The task file, parsed once: each call of the SDK asks for it."""
+    return TaskFile.read(Path(path))
+
+
+@functools.lru_cache(maxsize=1)
+def _path(value: str) -> Path:
+    return Path(value)
 
 
 def seed() -> int:

@@ -216,6 +216,14 @@ def onemask_complete(roster: Roster, alive: Sequence[str]) -> None:
         )
 
 
+def enough_for_all(plan: Plan, count: int) -> bool:
+    """Whether that many answers tell all secrets, whoever gave them.
+
+    On the complete graph `threshold` do; a sparse one may need particular sites'.
+    """
+    return plan.degree is None and count >= plan.threshold
+
+
 def enough(count: int, needed: int, did: str) -> None:
     """Pass when there are as many parties as needed.
 

@@ -19,11 +19,11 @@ from catchment.simulation.data import DataParts
 from catchment.site import command, limits, task_folder
 from catchment.site.archive import unpack
 from catchment.site.client_states import RESIDUAL, ClientStates
-from catchment.site.entries import Entry, read_sent
+from catchment.site.entries import Entry, EntryPart, read_sent
 from catchment.site.update_pipeline import needed_names
 from catchment.site.warm import PRELOAD
 from catchment.store import Store
-from catchment.store.blobs import keep_staged, new_staged_file
+from catchment.store.blobs import keep_staged
 from catchment.wire.messages import Blob, Runtime, SentScripts, WorkOrder, WorkResult
 from catchment.wire.task import CLIENT_STATE, FILES, PREPARED, STATE, TASK_VARIABLE, UPDATE, WEIGHTS
 
@@ -41,6 +41,7 @@ class Clients:
         self._scratch = scratch
         self._states = states_folder(store)
         self._entries: dict[str, Entry] = {}
+        self._commands: dict[str, command.Command] = {}
 
     def run(self, site: str, order: WorkOrder, data: DataParts) -> WorkResult:
         """Do a work; whatever goes wrong with it becomes a failed result with a reason."""
@@ -72,11 +73,7 @@ class Clients:
         _preload(order.runtime)
         entry = self._entry(order)
         part = entry.part(order.kind)
-        line = command.build(part, order.parameters, entry.folder, os.environ.get("PATH", os.defpath))
-        if not line.script:
-            raise SiteError(
-                f"a simulation runs Python scripts only, and the entry's command is {part.command!r}"
-            )
+        line = self._command(entry, part, order)
         task = folder / "task"
         task_file = task_folder.prepare(task, order, data.of(site, order.datasets))
         self._take_state(site, order, folder, output)
@@ -98,6 +95,19 @@ class Clients:
         self._keep(done.update, task / UPDATE)
         self._keep(done.files, task / FILES)
         return done
+
+    def _command(self, entry: Entry, part: EntryPart, order: WorkOrder) -> command.Command:
+        """The script's command line, which is the same for all clients of a round."""
+        key = f"{entry.path} {order.kind} {order.parameters}"
+        if key not in self._commands:
+            path = os.environ.get("PATH", os.defpath)
+            line = command.build(part, order.parameters, entry.folder, path)
+            if not line.script:
+                raise SiteError(
+                    f"a simulation runs Python scripts only, and the entry's command is {part.command!r}"
+                )
+            self._commands = {key: line}
+        return self._commands[key]
 
     def _take_state(self, site: str, order: WorkOrder, folder: Path, output: script.Tail) -> None:
         """Put before the script what the client kept of the work that the order names."""
@@ -148,9 +158,8 @@ class Clients:
     def _keep(self, blob: Blob | None, path: Path) -> None:
         if blob is None:
             return
-        staged = new_staged_file(self._store.blobs)
-        shutil.move(path, staged)
-        keep_staged(self._store.blobs, staged, digest=blob.digest, durable=False)
+        # From memory to a disk: copied by the store, and only bytes that it does not have yet.
+        keep_staged(self._store.blobs, path, digest=blob.digest, durable=False)
 
 
 def states_folder(store: Store) -> Path:

@@ -45,7 +45,7 @@ class Fleet:
     @property
     def topics(self) -> list[str]:
         """What to listen to for new work."""
-        return [site_topic(name) for name in self.names]
+        return sorted({site_topic(name) for name in self.names})
 
 
 def client_names(namespace: str, job_id: str, number: int) -> tuple[str, ...]:
@@ -178,7 +178,11 @@ def orders(store: Store, ids: Sequence[str]) -> list[tuple[str, WorkOrder]]:
                     {**row.order, "work_id": row.id, "timeout_s": max(0.0, row.deadline - tx.now)}
                 ),
             )
-            for row in tx.execute(select(works).where(wanted).order_by(works.c.kind, works.c.site))
+            for row in tx.execute(
+                select(works.c.id, works.c.site, works.c.order, works.c.deadline)
+                .where(wanted)
+                .order_by(works.c.kind, works.c.site)
+            )
         ]
 
     return store.db.read(step)

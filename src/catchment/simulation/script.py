@@ -142,9 +142,9 @@ def _deadline(timeout_s: float) -> Iterator[None]:
 @contextlib.contextmanager
 def _surroundings(call: Call) -> Iterator[None]:
     """What a fresh process would have; everything is as before afterwards."""
-    environment = dict(os.environ)
+    environment = _variables()
     arguments, paths = sys.argv, list(sys.path)
-    known, folder = set(sys.modules), Path.cwd()
+    known, folder = tuple(sys.modules), os.getcwd()  # noqa: PTH109 - for each client
     os.environ.update(call.environment)
     sys.argv = [str(call.script), *call.arguments]
     sys.path.insert(0, str(call.script.parent))
@@ -154,17 +154,38 @@ def _surroundings(call: Call) -> Iterator[None]:
         yield
     finally:
         os.chdir(folder)
-        for name, value in dict(os.environ).items():
-            if name not in environment:
-                del os.environ[name]
-            elif environment[name] != value:
-                os.environ[name] = environment[name]
-        os.environ.update({name: environment[name] for name in environment if name not in os.environ})
+        _restore(environment)
         sys.argv, sys.path[:] = arguments, paths
-        for name in set(sys.modules) - known:
-            origin = getattr(sys.modules[name], "__file__", None)
-            if origin and Path(origin).is_relative_to(call.script.parent):
-                del sys.modules[name]
+        if tuple(sys.modules) != known:
+            _forget_modules(set(sys.modules) - set(known), call.script.parent)
+
+
+def _variables() -> dict[Any, Any]:
+    """The environment as Python keeps it, undecoded: most clients change three of its dozens of variables."""
+    return dict(vars(os.environ)["_data"])
+
+
+def _restore(environment: Mapping[Any, Any]) -> None:
+    """Set all variables to what `_variables` gave before."""
+    now = _variables()
+    if now == environment:
+        return
+    for name in now.keys() - environment.keys():
+        os.unsetenv(name)
+    for name, value in environment.items():
+        if now.get(name) != value:
+            os.putenv(name, value)
+    kept = vars(os.environ)["_data"]
+    kept.clear()
+    kept.update(environment)
+
+
+def _forget_modules(names: set[str], folder: Path) -> None:
+    """Let those of the modules be imported anew whose files are in the folder."""
+    for name in names:
+        origin = getattr(sys.modules[name], "__file__", None)
+        if origin and Path(origin).is_relative_to(folder):
+            del sys.modules[name]
 
 
 def _seed(seed: int) -> None:

@@ -138,10 +138,8 @@ class PostgresSource:
 
     def send(self, connection: Connection, topics: Iterable[str]) -> None:
         """NOTIFY inside the transaction: delivered if and when it commits."""
-        for topic in topics:
-            connection.execute(
-                text("SELECT pg_notify(:channel, :topic)"), {"channel": CHANNEL, "topic": topic}
-            )
+        every = text("SELECT pg_notify(:channel, topic) FROM unnest(CAST(:topics AS text[])) AS topic")
+        connection.execute(every, {"channel": CHANNEL, "topics": list(topics)})
 
     def run(self, signals: Signals) -> None:
         """Listen until closed."""

@@ -99,6 +99,8 @@ class Strategy(ABC):
         stateful_clients: whether its clients keep a state from round to round.
         plain_sgd: whether its formula holds for plain SGD at the clients only.
         broadcasts_state: whether the clients get the state with the weights.
+        counts_everybody: whether it asks what all sites of the job weigh, those that take no part included:
+            `Context.population` and `Context.samples` are filled in for it alone.
     """
 
     name: ClassVar[str]
@@ -106,6 +108,7 @@ class Strategy(ABC):
     stateful_clients: ClassVar[bool] = False
     plain_sgd: ClassVar[bool] = False
     broadcasts_state: ClassVar[bool] = False
+    counts_everybody: ClassVar[bool] = False
 
     class Params(StrategyParams):
         """Its parameters, as a job's `strategy.params` has them."""

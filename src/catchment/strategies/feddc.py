@@ -40,6 +40,7 @@ class FedDC(LinearStrategy):
     stateful_clients = True
     plain_sgd = True
     broadcasts_state = True
+    counts_everybody = True
 
     def finish(self, sums: Sums, weights: Tensors, context: Context, writer: Sink) -> Outcome:
         """Write the new weights; the state is c, h and for how long h grows."""

@@ -34,6 +34,7 @@ class Scaffold(LinearStrategy):
     stateful_clients = True
     plain_sgd = True
     broadcasts_state = True
+    counts_everybody = True
 
     class Params(StrategyParams):
         """`weighting: samples` counts clients by their samples."""

@@ -37,6 +37,8 @@ def partition(params: Mapping[str, Any], names: Iterable[str]) -> tuple[list[str
     """
     known = list(names)
     local_patterns, shared_patterns = params.get("local", []), params.get("shared", ["*"])
+    if known and not local_patterns and list(shared_patterns) == ["*"]:
+        return known, [], []
     for field, patterns in (("local", local_patterns), ("shared", shared_patterns)):
         for pattern in patterns:
             if not any(fnmatchcase(name, pattern) for name in known):

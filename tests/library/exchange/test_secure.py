@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from catchment.errors import InvalidField, NotFound, ProtocolRefused, Refused
-from catchment.exchange import secure, secure_messages, sites
+from catchment.exchange import results, secure, secure_messages, sites
+from catchment.jobs.rows import topic
 from catchment.jobs.states import RoundState
 from catchment.rounds import prepare
 from catchment.rounds import select as selecting
@@ -19,7 +22,7 @@ from catchment.secagg.keys import Identity
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import rounds, secagg_messages
-from catchment.wire.messages import PollRequest, Registration, SiteResources, WorkOrder
+from catchment.wire.messages import PollRequest, Registration, SiteResources, WorkOrder, WorkResult
 from tests.runs import begin
 from tests.thread_sites import job
 
@@ -168,3 +171,48 @@ def test_a_site_without_an_identity_is_not_selected(store: Store) -> None:
     claim = begin(store, job(secure_algorithm={"type": "SSA"}, hyper_parameters=hyper))
     prepare.prepare_run(store, claim)
     assert selecting.select_cohort(store, claim, 1) == ["a", "b"]
+
+
+@pytest.fixture
+def woken(relayed: Relayed, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The job's topic, as often as a transaction has notified it; what wakes everybody does not count."""
+    signals, heard = relayed.store.db.signals, []
+    send = signals.send
+
+    def noted(connection: Connection, topics: Iterable[str]) -> None:
+        heard.extend(name for name in topics if name == topic(relayed.claim.uid))
+        send(connection, topics)
+
+    monkeypatch.setattr(signals, "send", noted)
+    return heard
+
+
+def test_the_coordinator_is_woken_by_the_last_message_and_not_before(
+    relayed: Relayed, woken: list[str]
+) -> None:
+    for name in NAMES:
+        assert not woken
+        relayed.say(name, "advertise", relayed.clients[name].advertise().model_dump_json())
+    assert len(woken) == 1
+
+
+def test_of_messages_that_come_together_one_wakes_the_coordinator(relayed: Relayed, woken: list[str]) -> None:
+    bodies = {name: relayed.clients[name].advertise().model_dump_json() for name in NAMES}
+    together = threading.Barrier(len(NAMES))
+
+    def speak(name: str) -> None:
+        together.wait(10)
+        relayed.say(name, "advertise", bodies[name])
+
+    with ThreadPoolExecutor(len(NAMES)) as threads:
+        list(threads.map(speak, NAMES))
+    assert woken
+
+
+def test_a_site_that_has_failed_is_not_waited_for(relayed: Relayed, woken: list[str]) -> None:
+    failed = WorkResult(status="failed", reason="no disk")
+    results.finish_work(relayed.store, "c", relayed.orders["c"].work_id, failed)
+    relayed.say("a", "advertise", relayed.clients["a"].advertise().model_dump_json())
+    woken.clear()
+    relayed.say("b", "advertise", relayed.clients["b"].advertise().model_dump_json())
+    assert woken

@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from catchment.errors import BadTensors
 from catchment.models.casting import bfloat16_bits, bfloat16_values
+from catchment.models.reading import READ_BYTES
 from catchment.models.tensors import (
     TensorFile,
     TensorInfo,
@@ -211,6 +212,21 @@ def test_forgetting_changes_no_value_not_even_written_ones(tmp_path: Path, copy_
         file.forget("a", 0, 7)
         np.testing.assert_array_equal(values, before)
         np.testing.assert_array_equal(file.array("a"), np.arange(7.0))
+
+
+@pytest.mark.parametrize("size", [10, READ_BYTES])
+def test_what_is_done_to_an_open_file_reaches_no_other_whether_it_was_mapped_or_read(
+    tmp_path: Path, size: int
+) -> None:
+    path = tmp_path / "w"
+    write_tensors(path, {"w": np.ones(size, np.float32)})
+    with TensorFile.open(path, copy_on_write=True) as changed:
+        changed.array("w")[:] = 2
+        del changed.signature["w"]
+    with TensorFile.open(path) as again:
+        assert again.signature == {"w": TensorInfo("F32", (size,))}
+        assert again.array("w").sum() == size
+        assert not again.array("w").flags.writeable
 
 
 def test_a_digest_names_its_algorithm(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from catchment.errors import InvalidField, PathRefused, RoundFailed
 from catchment.exchange.sites import list_sites
 from catchment.jobs import lifecycle, purge
+from catchment.jobs.rows import site_topic
 from catchment.models.tensors import read_tensors
 from catchment.rounds import collect, commit, prepare, run, select
 from catchment.rounds.claim import Claim, claim_job
@@ -130,6 +131,15 @@ def test_files_outside_of_the_jobs_folder_are_not_brought(store: Store, job_fold
     body, _ = inputs.read_job_file(folder / "job.json")
     with pytest.raises(PathRefused, match="leads out of"):
         inputs.bring_job(store, "default", body, folder)
+
+
+def test_published_work_wakes_the_whole_fleet_with_one_topic(store: Store, job_folder: JobFolder) -> None:
+    band, claim = begun(store, job_folder())
+    ticket = store.db.signals.ticket(*band.topics)
+    offered(store, band, claim)
+    assert len(band.topics) == 1
+    assert store.db.signals.wait(ticket, 0)
+    assert site_topic("hospital-1") == "site:hospital-1"
 
 
 def test_names_depend_on_namespace_and_job_alone() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch  # noqa: F401 - as in a worker: what is loaded before the first script can be seeded
 
 from catchment.errors import ScriptFailed
 from catchment.simulation.script import MAX_OUTPUT, Call, Tail, run
@@ -34,6 +36,11 @@ def test_arguments_environment_and_folder_are_the_calls(tmp_path: Path) -> None:
     assert told == f"['-v', '2'] yes {tmp_path}\n"
 
 
+def inherited() -> set[bytes]:
+    """The variables that programs get which are started from here without a word."""
+    return set(subprocess.run(["/usr/bin/env", "-0"], stdout=subprocess.PIPE, check=True).stdout.split(b"\0"))
+
+
 def test_nothing_of_a_client_is_left_for_the_next(tmp_path: Path) -> None:
     (tmp_path / "helper_of_script.py").write_text("calls = []")
     source = """
@@ -45,10 +52,12 @@ os.environ.pop("HOME", None)
 sys.path.append("/nowhere")
 os.chdir("/")
 """
+    programs_saw = inherited()
     before = dict(os.environ), list(sys.path), Path.cwd(), sys.argv, sys.modules["__main__"]
     assert ran(tmp_path, source) == ran(tmp_path, source) == f"1 None {os.environ.get('HOME') is None}\n"
     assert (dict(os.environ), list(sys.path), Path.cwd(), sys.argv, sys.modules["__main__"]) == before
     assert "helper_of_script" not in sys.modules
+    assert inherited() == programs_saw
 
 
 def test_random_numbers_depend_on_the_clients_seed_alone(tmp_path: Path) -> None:
