@@ -5,6 +5,9 @@
 Each route is run on a small model, in a warm environment: once as a script that only loads and converts in
 the same environment, and once through `Converter`, with its confined child, the repairs and the gate. Small
 models are the hard case: what is added is the same for large ones.
+
+"conversion" is what the child has used when it is done, samples aside; its end, its keeper and the gate are
+in "verification", so that the sum of both is all. The bare script's figure holds its own end.
 """
 
 from __future__ import annotations
