@@ -160,24 +160,21 @@ def _surroundings(call: Call) -> Iterator[None]:
             _forget_modules(set(sys.modules) - set(known), call.script.parent)
 
 
-def _variables() -> dict[Any, Any]:
-    """The environment as Python keeps it, undecoded: most clients change three of its dozens of variables."""
-    return dict(vars(os.environ)["_data"])
+def _variables() -> dict[bytes, bytes]:
+    """The environment undecoded: most clients change three of its dozens of variables."""
+    return dict(os.environb)
 
 
-def _restore(environment: Mapping[Any, Any]) -> None:
+def _restore(environment: Mapping[bytes, bytes]) -> None:
     """Set all variables to what `_variables` gave before."""
     now = _variables()
     if now == environment:
         return
     for name in now.keys() - environment.keys():
-        os.unsetenv(name)
+        del os.environb[name]
     for name, value in environment.items():
         if now.get(name) != value:
-            os.putenv(name, value)
-    kept = vars(os.environ)["_data"]
-    kept.clear()
-    kept.update(environment)
+            os.environb[name] = value
 
 
 def _forget_modules(names: set[str], folder: Path) -> None:
