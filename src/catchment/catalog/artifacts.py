@@ -20,8 +20,8 @@ from catchment.errors import NotFound
 from catchment.jobs import purge
 from catchment.models.files import ModelFile, in_order
 from catchment.registry import ormb
+from catchment.registry.artifacts import OCI_MANIFEST, digest_of
 from catchment.registry.layer import LAYER_TYPE
-from catchment.registry.parts import MANIFEST_TYPE, digest_of
 from catchment.registry.stored_layer import StoredLayer
 from catchment.store import Store
 from catchment.store.blobs import put_bytes
@@ -96,7 +96,7 @@ def _remember(
     parts: list[tuple[str, int, artifact_rows.Kind, str, bool]] = [
         (made[0], len(config), "config", ormb.CONFIG_TYPE, True),
         (facts["digest"], facts["size"], "layer", LAYER_TYPE, False),
-        (made[1], len(artifact.manifest), "manifest", MANIFEST_TYPE, True),
+        (made[1], len(artifact.manifest), "manifest", OCI_MANIFEST, True),
     ]
     for digest, size, kind, media_type, stored in parts:
         artifact_rows.put(

@@ -22,8 +22,9 @@ from catchment.models.files import Limits, Names
 from catchment.models.folders import inside_model
 from catchment.models.spans import FileSource
 from catchment.registry import modelpack, ormb
+from catchment.registry.artifacts import OCI_MANIFEST, Descriptor, digest_of, read_model_manifest
+from catchment.registry.artifacts import Manifest as Parts
 from catchment.registry.layer_reading import read_layer
-from catchment.registry.parts import MANIFEST_TYPE, Blob, Parts, digest_of, read_parts
 from catchment.registry.unpacking import Packing
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -70,9 +71,9 @@ def read_manifest(data: bytes, media_type: str) -> Manifest:
     Raises:
         BadArtifact: it is no image manifest, or announced as something else.
     """
-    if media_type and media_type != MANIFEST_TYPE:
-        raise BadArtifact(f"manifests of {media_type[:80]!a} are not taken, only {MANIFEST_TYPE}")
-    parts = read_parts(data)
+    if media_type and media_type != OCI_MANIFEST:
+        raise BadArtifact(f"manifests of {media_type[:80]!a} are not taken, only {OCI_MANIFEST}")
+    parts = read_model_manifest(data)
     tree = documents.read_json(data, "the manifest")
     subject, noted = tree.get("subject"), tree.get("annotations")
     form = "ormb" if ormb.is_ormb(parts) else "modelpack" if modelpack.is_modelpack(parts) else ""
@@ -231,7 +232,7 @@ def runtime_of(config: ModelConfig) -> str:
 def descriptor(manifest: Manifest) -> dict[str, Any]:
     """What a list of referrers says about a manifest."""
     kind = manifest.parts.artifact_type or manifest.parts.config.media_type
-    told = Blob.of(MANIFEST_TYPE, manifest.data).to_json() | {"artifactType": kind}
+    told = Descriptor.of(OCI_MANIFEST, manifest.data).to_json() | {"artifactType": kind}
     return told | (
         {"annotations": dict(sorted(manifest.annotations.items()))} if manifest.annotations else {}
     )

@@ -17,7 +17,7 @@ from catchment.catalog.states import ModelState
 from catchment.errors import BadArtifact, DigestMismatch, NotFound, WrongState
 from catchment.jobs import namespaces, purge
 from catchment.models.files import Limits
-from catchment.registry.parts import MANIFEST_TYPE
+from catchment.registry.artifacts import OCI_MANIFEST
 from catchment.store import Store
 from catchment.store.blobs import put_bytes
 from catchment.store.database import Transaction
@@ -136,7 +136,7 @@ def _put_rows(
         stored = made_layer is None or blob.digest != made_layer["digest"]
         more = {"media_type": blob.media_type, "version_id": version_id, "stored": stored}
         artifact_rows.put(tx, repository, blob.digest, blob.size, part, **more)
-    more = {"media_type": MANIFEST_TYPE, "version_id": version_id}
+    more = {"media_type": OCI_MANIFEST, "version_id": version_id}
     artifact_rows.put(tx, repository, manifest.digest, len(manifest.data), kind, **more)
 
 

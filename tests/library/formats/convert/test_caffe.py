@@ -17,9 +17,6 @@ from catchment.formats.convert.tensor_spec import TensorSpec
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
 from tests.library.formats.convert.conftest import Made
 
-pytest.importorskip(
-    "catchment.formats.convert.caffe.model", reason="the map of Caffe is not in this checkout"
-)
 pytestmark = pytest.mark.xdist_group("conversion-caffe")
 FREE = (TensorSpec("data", "float32", (None, 3, 8, 8)),)
 
