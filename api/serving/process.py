@@ -15,6 +15,7 @@ from typing import Any
 from granian.constants import HTTPModes, Interfaces
 from granian.errors import FatalError
 from granian.log import LogLevels
+from granian.rsgi import ProtocolClosed
 from granian.server.embed import Server
 
 from catchment.errors import ModelUnusable, SetupError
@@ -65,7 +66,7 @@ async def serve(engine: Engine, folder: Path, ports: Ports) -> int:
     """
     http_port = free_port(ports.host, ports.http)
     calls, grpc_port = start_grpc(engine, ports.host, ports.grpc)
-    server = _http_server(Rest(engine), ports.host, http_port)
+    server = _http_server(Rest(engine, ProtocolClosed), ports.host, http_port)
     process = _Process(engine, server, calls)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -74,7 +74,8 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        # What goes wrong is raised and told; lines of its own would not be JSON.
+        options.log_severity_level = 4
         # Threads that wait must not eat the processors of other servers here.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

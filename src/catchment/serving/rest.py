@@ -60,10 +60,11 @@ class Rest:
 
     Args:
         engine: the served model.
+        broken: what the server's exchanges raise when a connection breaks off.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, broken: type[Exception]) -> None:
+        self._engine, self._broken = engine, broken
         self._pool = ThreadPoolExecutor(engine.config.concurrency, thread_name_prefix="rest")
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
@@ -88,6 +89,8 @@ class Rest:
             )
         except CatchmentError as error:
             answer = _failed(error)
+        except self._broken:
+            answer = _said(400, "body: the connection broke off before its end")
         except Exception:  # the edge: whatever it is, the client hears and the log says
             log.exception("an inference request failed")
             answer = _said(500, "the server failed; its log says why")
