@@ -1,4 +1,4 @@
-"""KServe's own ModelServer over onnxruntime: the peer of `model_server.py`, run by an interpreter that has kserve.
+"""KServe's own ModelServer over onnxruntime, the peer of `model_server.py`; needs an interpreter with kserve.
 
 python benchmarks/kserve_peer.py FILE.onnx HTTP_PORT GRPC_PORT
 """
@@ -29,7 +29,7 @@ class OnnxModel(Model):
         given = payload.inputs[0]
         values = self.session.run(None, {"x": given.as_numpy()})[0]
         output = InferOutput("y", list(values.shape), "FP32")
-        output.set_data_from_numpy(values, binary_data="binary_data_size" in given.parameters)
+        output.set_data_from_numpy(values, binary_data="binary_data_size" in (given.parameters or {}))
         return InferResponse(payload.id or "1", "m", [output])
 
 

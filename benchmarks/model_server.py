@@ -3,8 +3,8 @@
     python benchmarks/model_server.py [--seconds 2] [--repeats 3] [--kserve PYTHON] [--json]
 
 Two models: a small MLP (64-64-10), and a CNN of 5.1 million parameters whose input has 602 kB. CPU is that of
-the server's processes for one request; its floor is one `run` of onnxruntime in a bare process, one thread. The
-clients run on the same machine and share its processors, so read times and rates as ratios; over gRPC the
+the server's processes for one request; its floor is one `run` of onnxruntime in a bare process, one thread.
+The clients run on the same machine and share its processors, so read times and rates as ratios; over gRPC the
 client is Python and much of the time is its own. Servers and ways take turns, medians are shown.
 """
 
@@ -139,7 +139,8 @@ def _floor(file: Path, shape: tuple[int, ...]) -> float:
     script = (
         "import sys, time, numpy, onnxruntime as o\n"
         "s = o.SessionOptions(); s.intra_op_num_threads = 1\n"
-        "s = o.InferenceSession(sys.argv[1], s); x = {'x': numpy.random.rand(*map(int, sys.argv[2:])).astype('f4')}\n"
+        "s = o.InferenceSession(sys.argv[1], s); shape = map(int, sys.argv[2:])\n"
+        "x = {'x': numpy.random.rand(*shape).astype('f4')}\n"
         "for _ in range(20): s.run(None, x)\n"
         "n, b, e = 0, time.process_time(), time.monotonic() + 1\n"
         "while time.monotonic() < e: s.run(None, x); n += 1\n"

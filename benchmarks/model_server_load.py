@@ -1,4 +1,4 @@
-"""Closed-loop clients of the Open Inference Protocol that cost little: prepared bytes over plain sockets or gRPC."""
+"""Clients of the Open Inference Protocol that cost little: prepared bytes over plain sockets or gRPC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import numpy as np
 from catchment.serving.datatypes import Array
 from catchment.serving.grpc_messages import CLASSES, SERVICE
 
-HEAD = "POST /v2/models/m/infer HTTP/1.1\r\nHost: bench\r\nContent-Type: {kind}\r\n{more}Content-Length: {size}\r\n\r\n"
+HEAD = (
+    "POST /v2/models/m/infer HTTP/1.1\r\nHost: bench\r\n"
+    "Content-Type: {kind}\r\n{more}Content-Length: {size}\r\n\r\n"
+)
 
 
 def rest_json(values: Array) -> bytes:
