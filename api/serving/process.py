@@ -25,7 +25,7 @@ from catchment.serving.rest import Rest
 
 log = logging.getLogger(__name__)
 LINGERS_S = 0.2
-"""So long connections that were kept alive still get an answer, which tells them to close."""
+"""So long whoever asks on an open connection still gets an answer: not here any more."""
 ENDS_WITHIN_S = 2.0
 """After the draining everything else must end within this."""
 STOPPED, LISTEN_FAILED, UNUSABLE, CUT_OFF = 0, 2, 3, 4
@@ -77,7 +77,11 @@ async def serve(engine: Engine, folder: Path, ports: Ports) -> int:
         await server.serve()
     except FatalError:
         return LISTEN_FAILED
-    return LISTEN_FAILED if process.exit_code is None else process.exit_code
+    exit_code = LISTEN_FAILED if process.exit_code is None else process.exit_code
+    if not loading.done():  # nothing can interrupt it, and nobody waits for it any more
+        logging.shutdown()
+        os._exit(exit_code)
+    return exit_code
 
 
 class _Process:
@@ -91,7 +95,8 @@ class _Process:
     def loaded(self, loading: asyncio.Future[None], ports: dict[str, int]) -> None:
         error = loading.exception()
         if error is None:
-            log.info("ready", extra={"facts": ports})
+            if self._engine.ready:
+                log.info("ready", extra={"facts": ports})
             return
         if not isinstance(error, ModelUnusable):
             log.error("loading failed", exc_info=error)
@@ -113,12 +118,12 @@ class _Process:
         watchdog = threading.Timer(drain_s + LINGERS_S + ENDS_WITHIN_S, _cut_off)
         watchdog.daemon = True
         watchdog.start()
-        ended = self._calls.stop(drain_s)
         lingered = asyncio.sleep(LINGERS_S)
         idle, *_ = await asyncio.gather(asyncio.to_thread(self._engine.gate.wait_idle, drain_s), lingered)
         if not idle:
             _cut_off()
-        await asyncio.to_thread(ended.wait, ENDS_WITHIN_S)
+        # Not earlier: grpcio cancels calls that arrive after it, where the gate says UNAVAILABLE.
+        await asyncio.to_thread(self._calls.stop(ENDS_WITHIN_S / 2).wait, ENDS_WITHIN_S)
         self._server.stop()  # type: ignore[no-untyped-call]
 
 

@@ -15,6 +15,8 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from catchment.serving.grpc_messages import CLASSES, SERVICE
 from tests.model_servers import (
@@ -201,12 +203,46 @@ def test_bodies_that_break_off_or_lie_leave_the_server_up(server: ModelServer) -
                 client.sendall(sent)
                 client.shutdown(socket.SHUT_WR)
                 answer = client.recv(1 << 16)
-            except ConnectionError:
+            except TimeoutError:
+                raise
+            except OSError:  # closed before all was sent
                 continue
             assert b" 200 " not in answer[:20]
     until(lambda: server.value("catchment_serving_in_flight") == 0)
     assert server.infer(linear_request())[0] == 200
     assert not [line for line in server.lines() if line["level"] == "error"]
+
+
+PIECES = st.sampled_from(
+    [b'"x"', b"[", b"]", b"{", b"}", b"-1", b"1e999", b"NaN", b"null", b"9" * 30, b'"FP64"', b"\xff", b"\0"]
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 12), PIECES | st.binary(max_size=6)), max_size=4),
+    st.none() | st.integers(0, 400).map(str) | st.sampled_from(["-1", "x", "9" * 50]),
+)
+def test_no_damaged_request_does_more_than_be_refused(
+    server: ModelServer, damages: list[tuple[int, int, bytes]], length: str | None
+) -> None:
+    body = json.dumps(linear_request()).encode()
+    for at, removed, put in damages:
+        body = body[:at] + put + body[at + removed :]
+    headers = {} if length is None else {"Inference-Header-Content-Length": length}
+    status, answer, _ = server.ask("POST", "/v2/models/m/infer", body, headers)
+    assert status in {200, 400}
+    assert "error" in answer or answer["outputs"]
+    assert server.process.poll() is None
+
+
+def test_a_body_that_does_not_arrive_is_given_up(counting: ModelServer) -> None:
+    head = b"POST /v2/models/m/infer HTTP/1.1\r\nhost: x\r\n"
+    for more in (b"content-length: 100\r\n\r\n{", b"transfer-encoding: chunked\r\n\r\n1\r\n{\r\n"):
+        with socket.create_connection(("127.0.0.1", counting.http), timeout=20) as client:
+            client.sendall(head + more)
+            assert b" 504 " in client.recv(1 << 16)
+    assert counting.value("catchment_serving_in_flight") == 0
 
 
 def test_sixteen_connections_get_each_its_own_answer(server: ModelServer) -> None:
@@ -343,17 +379,12 @@ def test_what_is_in_flight_at_sigterm_is_answered(tmp_path: Path) -> None:
 
 def test_under_load_a_stop_loses_no_request(tmp_path: Path) -> None:
     with serving(linear(tmp_path / "model"), tmp_path / "log") as running:
-        answered, told, lost = [0] * 16, [0] * 16, []
+        answered, told, lost = [0] * 16, [], []
 
         def ask(number: int) -> None:
             body = json.dumps(linear_request())
             connection = http.client.HTTPConnection("127.0.0.1", running.http, timeout=30)
             while True:
-                if connection.sock is None:
-                    try:
-                        connection.connect()
-                    except ConnectionRefusedError:
-                        return
                 try:
                     connection.request("POST", "/v2/models/m/infer", body)
                     answer = connection.getresponse()
@@ -363,10 +394,9 @@ def test_under_load_a_stop_loses_no_request(tmp_path: Path) -> None:
                     return
                 if answer.status == 200:
                     answered[number] += 1
-                else:
-                    assert answer.status == 503
-                    assert answer.headers["connection"] == "close"
-                    told[number] += 1
+                else:  # whoever is told to leave does: another connection could meet the closing port
+                    told.append((answer.status, answer.headers["connection"]))
+                    return
 
         threads = [threading.Thread(target=ask, args=(each,)) for each in range(16)]
         for each in threads:
@@ -377,7 +407,39 @@ def test_under_load_a_stop_loses_no_request(tmp_path: Path) -> None:
             each.join(60)
         assert running.process.wait(20) == 0
         assert lost == []
-        assert sum(told) > 0
+        assert told == [(503, "close")] * 16
+
+
+def test_under_load_a_stop_refuses_calls_cleanly(tmp_path: Path) -> None:
+    with serving(counter(tmp_path / "model"), tmp_path / "log") as running:
+        tensor = CLASSES["ModelInferRequest.InferInputTensor"](name="turns", datatype="INT64", shape=[1])
+        raw = [np.array([100], "<i8").tobytes()]
+        request = CLASSES["ModelInferRequest"](model_name="m", inputs=[tensor], raw_input_contents=raw)
+        answered, refused = [0] * 16, []
+
+        def ask(number: int) -> None:
+            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+            with grpc.insecure_channel(f"127.0.0.1:{running.grpc}", options=options) as channel:
+                infer = channel.unary_unary(
+                    f"/{SERVICE}/ModelInfer", CLASSES["ModelInferRequest"].SerializeToString
+                )
+                while True:
+                    try:
+                        infer(request, timeout=30)
+                    except grpc.RpcError as error:
+                        refused.append(error.code())  # type: ignore[attr-defined]
+                        return
+                    answered[number] += 1
+
+        threads = [threading.Thread(target=ask, args=(each,)) for each in range(16)]
+        for each in threads:
+            each.start()
+        until(lambda: all(each > 3 for each in answered))
+        running.process.send_signal(signal.SIGTERM)
+        for each in threads:
+            each.join(60)
+        assert running.process.wait(20) == 0
+        assert refused == [grpc.StatusCode.UNAVAILABLE] * 16
 
 
 def test_what_does_not_end_is_cut_off(tmp_path: Path) -> None:

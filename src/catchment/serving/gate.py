@@ -24,6 +24,7 @@ class Gate:
         self._limit = concurrency + queue
         self._slots = threading.BoundedSemaphore(concurrency)
         self._changed = threading.Condition()
+        self._counting = threading.Lock()
         self._admitted = self._running = 0
         self._closed = False
 
@@ -62,12 +63,12 @@ class Gate:
         """Take a slot if one is free; given back with `leave`."""
         if not self._slots.acquire(blocking=False):
             return False
-        self._running += 1
+        self._count(1)
         return True
 
     def leave(self) -> None:
         """Give the slot back."""
-        self._running -= 1
+        self._count(-1)
         self._slots.release()
 
     @contextmanager
@@ -75,11 +76,15 @@ class Gate:
         """Wait for a slot until `deadline` (time.monotonic). Raises DeadlinePassed."""
         if not self._slots.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise DeadlinePassed("the request waited for others until its time was over")
-        self._running += 1
+        self._count(1)
         try:
             yield
         finally:
             self.leave()
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._running += change
 
     def close(self) -> None:
         """Admit nobody any more."""
