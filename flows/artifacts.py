@@ -82,15 +82,15 @@ async def report_round(claim: Claim, number: int) -> None:
     """A line in the run's log, and a table of what every site did in a round."""
     report = await asyncio.to_thread(run.round_report, process_store(), claim, number)
     metrics = report["metrics"] or {}
-    shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "sample_num")
-    get_run_logger().info("%s", log_line(report, shown))
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name != "sample_num")
+    get_run_logger().info("%s", log_line(report, numbers))
     await shown(
         acreate_table_artifact(
             table=[_table_row(outcome) for outcome in _worth_showing(report["sites"])],
             key=_key("round", claim.namespace, claim.job_id, number),
             description=(
                 f"Round {number}, attempt {report['attempt'] + 1}: {report['state']}"
-                + (f", {shown}" if shown else "")
+                + (f", {numbers}" if numbers else "")
                 + (f". {report['reason']}" if report["reason"] else "")
                 + f". Rule: {report['rule']}."
                 + (f" Privacy: {privacy_words(report['privacy'])}." if report["privacy"] else "")

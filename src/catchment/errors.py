@@ -6,7 +6,8 @@ CatchmentError
 │   ├── InvalidField       one field of the input is wrong; carries the field's path
 │   ├── WrongState         the thing exists, its state forbids the operation
 │   ├── AlreadyExists      a thing of that name is there
-│   └── PathRefused        a path leaves its root, or is no plain path
+│   ├── PathRefused        a path leaves its root, or is no plain path
+│   └── TooLarge           a request has more bytes than the server takes
 ├── NotFound               no such namespace, job, site, blob or file
 │   └── BlobsMissing       a manifest names blobs that were not pushed before it; carries their digests
 ├── Unauthorized           no token, or one that is not known
@@ -37,6 +38,12 @@ CatchmentError
 ├── Unreachable            a server does not answer
 │   ├── RateLimited        a registry was asked too often
 │   └── StepTimedOut       a step of a run took longer than it may
+├── ServingError           a model server cannot answer
+│   ├── ModelUnusable      its model cannot be loaded, or fails its smoke inference
+│   ├── NotServing         it loads its model still, or is stopping
+│   ├── Overloaded         as many requests wait as may; carries when to try again
+│   ├── DeadlinePassed     the inference did not end in time
+│   └── InferenceFailed    the model failed on these inputs
 ├── SetupError             the system cannot start as configured
 └── SdkError               a training script used the SDK wrongly, or outside a task
 ```
@@ -79,6 +86,10 @@ class AlreadyExists(Refused):
 
 class PathRefused(Refused):
     """A path leaves its root, or is no plain relative path."""
+
+
+class TooLarge(Refused):
+    """A request has more bytes than the server takes."""
 
 
 class NotFound(CatchmentError):
@@ -280,6 +291,38 @@ class StepTimedOut(Unreachable):
         )
         self.step = step
         self.allowed_s = allowed_s
+
+
+class ServingError(CatchmentError):
+    """A model server cannot answer."""
+
+
+class ModelUnusable(ServingError):
+    """The server's model cannot be loaded, or fails its smoke inference."""
+
+
+class NotServing(ServingError):
+    """The server loads its model still, or is stopping."""
+
+
+class Overloaded(ServingError):
+    """As many requests wait as may.
+
+    Attributes:
+        retry_after_s: seconds after which to try again.
+    """
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlinePassed(ServingError):
+    """The inference did not end in time."""
+
+
+class InferenceFailed(ServingError):
+    """The model failed on these inputs."""
 
 
 class SetupError(CatchmentError):

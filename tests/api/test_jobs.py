@@ -161,7 +161,7 @@ def test_a_second_job_of_the_same_id_is_refused(api: InProcess, job: MakeJob) ->
         ({"colour": "red"}, "colour"),
         ({"task_entry": None}, "task_entry"),
         ({"model_path": "../outside.safetensors"}, "model_path"),
-        ({"register": {"name": "digits"}}, "register: not supported yet"),
+        ({"register": {"name": "Digits"}}, "register.name: "),
     ],
 )
 def test_a_bad_field_is_403_and_named(

@@ -14,6 +14,7 @@ from prefect.states import Cancelled, Completed, Crashed, Pending, Running
 from api.launch import PrefectLauncher, check_configured
 from catchment.errors import SetupError, Unreachable
 from catchment.jobs.starting import Start
+from catchment.model_jobs.supervise import ModelJobStart
 from catchment.settings import Settings
 from catchment.store import Store, open_store
 from tests.conftest import free_port
@@ -139,11 +140,14 @@ def test_cancel_ends_what_lives_and_leaves_what_has_ended(
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_a_missing_deployment_says_how_to_register_it(opened: Store, start: Start) -> None:
-    launcher = PrefectLauncher(opened, "federate/nobody-made-this")
+def test_a_missing_deployment_says_how_to_register_it(
+    opened: Store, start: TrialStart, prefect_server: str
+) -> None:
+    launcher = PrefectLauncher(opened)
+    lost = ModelJobStart(start.uid, "default", "nobody-made-this")
     try:
         with pytest.raises(SetupError, match="prefect deploy --all"):
-            launcher.launch(start)
+            launcher.launch(lost)
     finally:
         launcher.close()
 

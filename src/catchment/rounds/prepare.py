@@ -121,8 +121,10 @@ def initial_state(store: Store, claim: Claim, job: Job) -> str | None:
     strategy = plan.strategy_of(job)
     if field != "checkpoint_id" or strategy.stateful_clients:
         return None
-    own = store.db.read(lambda tx: purge.checkpoint_states(tx, claim.uid))
-    digest = own.get(value) or store.db.read(lambda tx: sources.checkpoint_state(tx, value))
+    if value in store.db.read(lambda tx: purge.checkpoint_paths(tx, claim.uid)):
+        digest = store.db.read(lambda tx: purge.checkpoint_states(tx, claim.uid)).get(value)
+    else:
+        digest = store.db.read(lambda tx: sources.checkpoint_state(tx, value))
     if digest is None or not store.blobs.exists(digest):
         return None
     with TensorFile.open(store.blobs.local_path(digest)) as state:

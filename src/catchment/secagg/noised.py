@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -60,7 +61,8 @@ class Grid:
     @property
     def reach(self) -> int:
         """L, the largest norm of a rounded update."""
-        return math.floor(self.noise.clip_norm * self.quantiser.scale)
+        # Exact: a product that is rounded up could lie above the norm, which is what is promised.
+        return math.floor(Fraction(self.noise.clip_norm) * Fraction(self.quantiser.scale))
 
     @property
     def share_std(self) -> float:

@@ -112,7 +112,15 @@ def test_a_copy_takes_the_name_and_tag_of_its_source(command: Command, tmp_path:
         (("login", "127.0.0.1:9"), 2, "Missing option"),
     ],
 )
-def test_wrong_usage_is_told(command: Command, arguments: tuple[str, ...], code: int, sentence: str) -> None:
+def test_wrong_usage_is_told(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    code: int,
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = command("registry", *arguments)
     assert (done.exit_code, done.stdout) == (code, "")
     assert sentence in done.stderr
