@@ -14,7 +14,6 @@ from prefect.states import Cancelled, Completed, Crashed, Pending, Running
 from api.launch import PrefectLauncher, check_configured
 from catchment.errors import SetupError, Unreachable
 from catchment.jobs.starting import Start
-from catchment.model_jobs.supervise import ModelJobStart
 from catchment.settings import Settings
 from catchment.store import Store, open_store
 from tests.conftest import free_port
@@ -34,6 +33,14 @@ class TrialStart(Start):
     @property
     def deployment(self) -> str:
         return DEPLOYMENT
+
+
+class LostStart(Start):
+    """A start whose deployment nobody has registered."""
+
+    @property
+    def deployment(self) -> str:
+        return "federate/nobody-made-this"
 
 
 @pytest.fixture
@@ -144,7 +151,7 @@ def test_a_missing_deployment_says_how_to_register_it(
     opened: Store, start: TrialStart, prefect_server: str
 ) -> None:
     launcher = PrefectLauncher(opened)
-    lost = ModelJobStart(start.uid, "default", "nobody-made-this")
+    lost = LostStart(**vars(start))
     try:
         with pytest.raises(SetupError, match="prefect deploy --all"):
             launcher.launch(lost)

@@ -38,13 +38,14 @@ def push(folder: Path, ref: str, form: Form, deflate: bool, as_json: bool) -> No
     REF is HOST/project/name[:tag] or oci:FOLDER:project/name[:tag]. Its tag is moved where it is there.
     """
     from catchment.registry.copying import Place
-    from catchment.registry.pushing import push_folder
+    from catchment.registry.pushing import check_pushable, push_folder
     from catchment.registry.references import DEFAULT_TAG
 
     location, named = _named(ref)
     if named.digest:
         raise Refused(f"{ref}: what is pushed gets its own digest; give a tag instead")
     tag = named.tag or DEFAULT_TAG
+    check_pushable(folder, form, deflate=deflate)
     opened = location.open(open_access(), new=True)
     try:
         with shown_transfer(f"pushing {named}", quiet=as_json) as progress:

@@ -49,6 +49,17 @@ class _Artifact:
         return len(self.manifest) + sum(each.size for each in self.blobs)
 
 
+def check_pushable(folder: Path, form: Form, *, deflate: bool) -> None:
+    """Refuse before anything is made at the target what could not be pushed.
+
+    Raises:
+        BadArtifact, FormatMismatch, Refused: as push_folder.
+    """
+    if deflate and form != "ormb":
+        raise Refused(f"the form {form} holds each file as it is; only ORMB's layer can be deflated")
+    read_folder(folder)
+
+
 def push_folder(
     folder: Path,
     target: Place,
@@ -84,8 +95,7 @@ def push_folder(
         Refused: ModelPack has no deflated layers.
         Unauthorized, Forbidden, RateLimited, Unreachable: the registry does not let us, or does not answer.
     """
-    if deflate and form != "ormb":
-        raise Refused(f"the form {form} holds each file as it is; only ORMB's layer can be deflated")
+    check_pushable(folder, form, deflate=deflate)
     config, files = read_folder(folder)
     with ExitStack() as stack:
         if form == "modelpack":

@@ -179,8 +179,14 @@ def test_a_folder_is_pushed_and_pulled(
     ],
 )
 def test_wrong_pushes_and_pulls_are_told(
-    command: Command, tmp_path: Path, arguments: tuple[str, ...], code: int, sentence: str
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    code: int,
+    sentence: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     done = command("registry", *(each.format(folder=tmp_path) for each in arguments))
     assert (done.exit_code, done.stdout) == (code, "")
     assert sentence in done.stderr
