@@ -1,11 +1,11 @@
-"""Requests a second of the API with few and with many stored jobs, beside its answer to a health check.
+"""Requests a second of the API with few and with many stored jobs and model versions, beside a health check.
 
     python benchmarks/api.py [--jobs 10000] [--connections 16] [--repeats 5] [--json]
 
-Two API processes, as users run them, on databases of one PostgreSQL: one store has 100 jobs, the other as
-many as wanted. One client process keeps all connections busy; stores and endpoints take turns, and medians
-of the repeats are shown. The floor of each line is the health check's figure, and with many stored jobs
-that with 100.
+Two API processes, as users run them, on databases of one PostgreSQL: one store has 100 jobs and 100 versions
+of models, the other as many of both as wanted. One client process keeps all connections busy; stores and
+endpoints take turns, and medians of the repeats are shown. The floor of each line is the health check's figure,
+and with many stored jobs that with 100.
 """
 
 from __future__ import annotations
@@ -33,19 +33,23 @@ sys.path[:0] = [str(Path(__file__).resolve().parent)]
 from serving import api_process  # noqa: E402
 from table import Line, show  # noqa: E402
 
+from catchment.catalog import manager  # noqa: E402
+from catchment.catalog.audit import Actor  # noqa: E402
 from catchment.jobs import lifecycle  # noqa: E402
 from catchment.models.tensors import write_tensors  # noqa: E402
 from catchment.settings import Settings  # noqa: E402
 from catchment.stack.postgres import EmbeddedPostgres  # noqa: E402
 from catchment.store import Store, migrate, open_store  # noqa: E402
-from catchment.store.schema import jobs  # noqa: E402
+from catchment.store.schema import jobs, model_versions  # noqa: E402
 
 FEW = 100
 LISTED = 100
 WINDOW_S = 2.0
 JOBS = "/api/v1/namespaces/default/jobs"
 FIRST, ANY = f"first {LISTED} of the list", f"any {LISTED} of the list"
-ENDPOINTS = ("health", "one job", FIRST, ANY)
+MODELS = "/api/v1/namespaces/default/models"
+FIRST_VERSIONS, ANY_VERSIONS = f"first {LISTED} versions", f"any {LISTED} versions"
+ENDPOINTS = ("health", "one job", FIRST, ANY, "one version", FIRST_VERSIONS, ANY_VERSIONS)
 
 
 def main() -> None:
@@ -110,6 +114,11 @@ def _store_of(server: EmbeddedPostgres, home: Path, size: int) -> Iterator[Store
         first = store.db.read(lambda tx: tx.execute(jobs.select()).one()._asdict())
         rows = [_copy_of(first, number) for number in range(1, size)]
         store.db.write(lambda tx: tx.execute(insert(jobs), rows))
+        body = {"name": "net", "version": "v0", "runtime": "pytorch", "file_name": "net.pt"}
+        manager.create(store, "default", body, Actor())
+        version = store.db.read(lambda tx: tx.execute(model_versions.select()).one()._asdict())
+        versions = [_version(version, number) for number in range(1, size)]
+        store.db.write(lambda tx: tx.execute(insert(model_versions), versions))
         store.db.write(lambda tx: tx.execute(text("ANALYZE")))
         yield store
     finally:
@@ -123,16 +132,27 @@ def _copy_of(first: dict[str, Any], number: int) -> dict[str, Any]:
     return {**first, **changed, "state": state, "created_at": first["created_at"] + number}
 
 
+def _version(first: dict[str, Any], number: int) -> dict[str, Any]:
+    """A ready version; ten of each model."""
+    named = {"id": f"{number:032x}", "name": f"net-{number // 10:05}", "version": f"v{number % 10}"}
+    ready = {"state": "ready", "progress": 100, "digest": f"sha256:{number:064x}", "size_bytes": number}
+    return {**first, **named, **ready, "created_at": first["created_at"] + number}
+
+
 def _paths(endpoint: str, size: int) -> list[str]:
     """What is asked for in turn, the same share of the store whatever its size."""
     drawn = random.Random(0)
     if endpoint == "health":
         return ["/api/v1/health"]
+    of = MODELS if "version" in endpoint else JOBS
     if endpoint == "one job":
         return [f"{JOBS}/job-{drawn.randrange(size)}" for _ in range(1000)]
-    if endpoint == FIRST:
-        return [f"{JOBS}?limit={LISTED}"]
-    return [f"{JOBS}?offset={drawn.randrange(size - LISTED + 1)}&limit={LISTED}" for _ in range(100)]
+    if endpoint == "one version":
+        numbers = [drawn.randrange(1, size) for _ in range(1000)]
+        return [f"{MODELS}/net-{number // 10:05}?version=v{number % 10}" for number in numbers]
+    if endpoint in (FIRST, FIRST_VERSIONS):
+        return [f"{of}?limit={LISTED}"]
+    return [f"{of}?offset={drawn.randrange(size - LISTED + 1)}&limit={LISTED}" for _ in range(100)]
 
 
 def _run(url: str, paths: list[str], connections: int) -> dict[str, float]:
