@@ -4,8 +4,8 @@
 
 Two API processes, as users run them, on databases of one PostgreSQL: one store has 100 jobs and 100 versions
 of models, the other as many of both as wanted. One client process keeps all connections busy; stores and
-endpoints take turns, and medians of the repeats are shown. The floor of each line is the health check's figure,
-and with many stored jobs that with 100.
+endpoints take turns, and medians of the repeats are shown. The floor of each line is the health check's
+figure, and with many stored jobs that with 100.
 """
 
 from __future__ import annotations
