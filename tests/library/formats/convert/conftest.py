@@ -18,6 +18,8 @@ from catchment.formats.convert.isolation import Isolation
 from catchment.formats.convert.running import Bounds, Runner
 
 MAKERS = Path(__file__).parent / "makers"
+# Other tests of this process may have chosen Keras' backend by now.
+VARIABLES = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
 MAKE_S = 240
 """Making the models takes 10 s; the machine may be busy."""
 
@@ -75,13 +77,15 @@ def make_models(
         # Where a child could write, were it not confined: the parent of nothing that it is shown.
         canary = tmp_path_factory.mktemp("canary") / "canary"
         python = environments.get(BACKENDS[backend]).python
-        subprocess.run(
+        made = subprocess.run(
             [python, "-I", MAKERS / f"{backend}_models.py", folder, canary, str(port)],
-            check=True,
+            check=False,
             timeout=MAKE_S,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+            env={**os.environ, **VARIABLES},
             capture_output=True,
+            text=True,
         )
+        assert made.returncode == 0, made.stderr[-4000:]
         return Made(folder, canary, port)
 
     with listening:
