@@ -36,8 +36,14 @@ _LOOK_S = 0.1
 _CANCEL_GRACE_S = 1.0
 WRITABLE = (SAMPLES, TARGET, WORK)
 _LOG = "output.log"
-_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
-"""No GPU is looked for, and TensorFlow adds in one order only, so that equal runs give equal numbers."""
+_QUIET = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "KERAS_BACKEND": "tensorflow",
+}
+"""No GPU is looked for, and TensorFlow adds in one order only, so that equal runs give equal numbers. What
+Keras is set to where this process runs is no business of the converter's."""
 
 
 @dataclass(frozen=True)
