@@ -49,7 +49,21 @@ def push(store: Store, claim: ModelJobClaim) -> tuple[dict[str, Any], str]:
     old = store.db.read(lambda tx: _files_of_source(tx, claim.uid))
     found = store.db.write(step)
     purge.delete_unreferenced(store, {file.digest for file in old})
+    _show(store, found["modelID"])
     return found, f"pushed {found['reference']} as {found['modelID']}"
+
+
+def _show(store: Store, model_id: str) -> None:
+    """Let a version of one file lie where its storage_info says, as uploads and copies do."""
+    row, kept = store.db.read(
+        lambda tx: (
+            catalog_rows.by_id(tx, model_id),
+            catalog_rows.files_of(tx, [model_id]).get(model_id, []),
+        )
+    )
+    path = catalog_rows.storage_path(row)
+    if path is not None and len(kept) == 1 and kept[0].layer is None:
+        store.files.show_file(row.namespace, path, store.blobs.local_path(kept[0].digest))
 
 
 def _files_of_source(tx: Transaction, uid: str) -> list[VersionFile]:

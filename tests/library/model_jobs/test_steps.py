@@ -93,6 +93,8 @@ def test_a_conversion_makes_a_version_that_passed_the_gate(store: Store, onnx_mo
     assert version(store, "net", "v1") == onnx_model
     with content.opened(store, content.file_of(store, made["id"], None)) as path:
         assert path.suffix == ".onnx"
+    with store.files.fetched(*made["storage_info"]) as shown:
+        assert shown.samefile(store.blobs.local_path(made["digest"]))
 
 
 def test_a_conversion_to_its_own_tag_takes_the_sources_place(
