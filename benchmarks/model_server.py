@@ -165,7 +165,7 @@ def running(server: str, folder: Path, kserve: str | None) -> Iterator[tuple[int
         command = [str(kserve), str(ROOT / "benchmarks" / "kserve_peer.py"), str(folder / "model.onnx")]
         command += [str(each) for each in ports]
     else:
-        command = [sys.executable, "-m", "api.serving", "--model", str(folder), "--name", "m"]
+        command = [sys.executable, "-m", "api.model_server", "--model", str(folder), "--name", "m"]
         command += ["--http-port", str(ports[0]), "--grpc-port", str(ports[1])]
     with (folder / f"{server}.log").open("wb") as log:
         own = {"PYTHONPATH": "" if server == "kserve" else f"{ROOT}:{ROOT / 'src'}"}

@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 import numpy as np
 
-from catchment.serving.datatypes import Array
-from catchment.serving.grpc_messages import CLASSES, SERVICE
+from catchment.model_server.datatypes import Array
+from catchment.model_server.grpc_messages import CLASSES, SERVICE
 
 HEAD = (
     "POST /v2/models/m/infer HTTP/1.1\r\nHost: bench\r\n"

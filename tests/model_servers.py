@@ -173,12 +173,12 @@ def until(condition: Any, deadline_s: float = 30.0) -> None:
 def start(
     folder: Path, log: Path, http_port: int = 0, grpc_port: int = 0, **config: object
 ) -> subprocess.Popen[bytes]:
-    """`python -m api.serving` for a model, which is called `m`."""
+    """`python -m api.model_server` for a model, which is called `m`."""
     options = ["--model", str(folder), "--name", "m", "--config", json.dumps(config)]
     ports = ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
     with log.open("wb") as written:
         return subprocess.Popen(
-            [sys.executable, "-m", "api.serving", *options, *ports],
+            [sys.executable, "-m", "api.model_server", *options, *ports],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
             stderr=written,

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from catchment.serving.grpc_messages import CLASSES, SERVICE
+from catchment.model_server.grpc_messages import CLASSES, SERVICE
 from tests.model_servers import (
     ModelServer,
     counter,

@@ -26,7 +26,7 @@ def available_cpus() -> int:
 
 
 class ServingConfig(BaseModel):
-    """A model server's bounds; each has a row in `docs/serving-local.md`."""
+    """A model server's bounds; each has a row in `docs/model-server.md`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from catchment.errors import InvalidField
-from catchment.serving.datatypes import DATATYPES, Array, Datatype
+from catchment.model_server.datatypes import DATATYPES, Array, Datatype
 
 MOST_DIMENSIONS = 32
 LARGEST = 1 << 40

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from catchment.errors import CatchmentError, NotFound, NotServing
-from catchment.serving.config import ServingConfig
-from catchment.serving.gate import Gate
-from catchment.serving.metrics import Metrics
-from catchment.serving.onnx_model import OnnxModel, find_model_file
-from catchment.serving.tensors import InferRequest, Tensor
-from catchment.serving.watch import Watch
+from catchment.model_server.config import ServingConfig
+from catchment.model_server.gate import Gate
+from catchment.model_server.metrics import Metrics
+from catchment.model_server.onnx_model import OnnxModel, find_model_file
+from catchment.model_server.tensors import InferRequest, Tensor
+from catchment.model_server.watch import Watch
 
 log = logging.getLogger(__name__)
 State = Literal["loading", "ready", "failed", "stopping"]

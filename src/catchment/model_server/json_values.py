@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from catchment.errors import InvalidField
-from catchment.serving.datatypes import Array, Datatype, bfloat16_bits, bfloat16_values
-from catchment.serving.tensors import Tensor
+from catchment.model_server.datatypes import Array, Datatype, bfloat16_bits, bfloat16_values
+from catchment.model_server.tensors import Tensor
 
 ALLOWED: dict[str, frozenset[type]] = {
     "bool": frozenset({bool}),

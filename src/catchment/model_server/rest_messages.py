@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from catchment.errors import InvalidField
-from catchment.serving.json_values import from_values, to_values
-from catchment.serving.tensors import (
+from catchment.model_server.json_values import from_values, to_values
+from catchment.model_server.tensors import (
     InferRequest,
     Tensor,
     TensorSpec,

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from catchment.errors import InvalidField
-from catchment.serving import config
-from catchment.serving.config import ServingConfig, available_cpus, read_config
-from catchment.serving.metrics import BUCKETS_S, Metrics
+from catchment.model_server import config
+from catchment.model_server.config import ServingConfig, available_cpus, read_config
+from catchment.model_server.metrics import BUCKETS_S, Metrics
 
-DOCS = Path(__file__).resolve().parents[3] / "docs" / "serving-local.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "model-server.md"
 
 
 def test_every_bound_is_documented() -> None:

@@ -19,9 +19,9 @@ from granian.rsgi import ProtocolClosed
 from granian.server.embed import Server
 
 from catchment.errors import ModelUnusable, SetupError
-from catchment.serving.engine import Engine
-from catchment.serving.grpc_service import start_grpc
-from catchment.serving.rest import Rest
+from catchment.model_server.engine import Engine
+from catchment.model_server.grpc_service import start_grpc
+from catchment.model_server.rest import Rest
 
 log = logging.getLogger(__name__)
 LINGERS_S = 0.2

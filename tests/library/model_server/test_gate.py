@@ -8,7 +8,7 @@ import time
 import pytest
 
 from catchment.errors import DeadlinePassed, NotServing, Overloaded
-from catchment.serving.gate import Gate
+from catchment.model_server.gate import Gate
 
 
 def test_more_than_run_and_wait_are_refused_until_one_is_answered() -> None:

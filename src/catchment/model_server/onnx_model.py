@@ -14,8 +14,8 @@ from onnxruntime import RunOptions
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from catchment.errors import DeadlinePassed, InferenceFailed, ModelUnusable
-from catchment.serving.datatypes import BY_ONNX, Array
-from catchment.serving.tensors import Tensor, TensorSpec
+from catchment.model_server.datatypes import BY_ONNX, Array
+from catchment.model_server.tensors import Tensor, TensorSpec
 
 RUNTIME_ERRORS = (
     state.Fail,

@@ -1,4 +1,4 @@
-"""`python -m api.serving`: serve one ONNX model over the Open Inference Protocol v2."""
+"""`python -m api.model_server`: serve one ONNX model over the Open Inference Protocol v2."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 
 import click
 
-from api.serving.process import LISTEN_FAILED, Ports, serve
+from api.model_server.process import LISTEN_FAILED, Ports, serve
 from catchment.errors import CatchmentError, InvalidField
-from catchment.serving.config import ServingConfig, read_config
-from catchment.serving.engine import Engine
-from catchment.serving.logs import JsonLines
+from catchment.model_server.config import ServingConfig, read_config
+from catchment.model_server.engine import Engine
+from catchment.model_server.logs import JsonLines
 
-log = logging.getLogger("api.serving")
+log = logging.getLogger("api.model_server")
 PORT = click.IntRange(0, 65535)
 
 
@@ -30,7 +30,7 @@ PORT = click.IntRange(0, 65535)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--http-port", default=8000, show_default=True, type=PORT, help="Port of REST; 0: a free one.")
 @click.option("--grpc-port", default=8001, show_default=True, type=PORT, help="Port of gRPC; 0: a free one.")
-@click.option("--config", default="{}", help="Bounds, as a JSON object or as @FILE (docs/serving-local.md).")
+@click.option("--config", default="{}", help="Bounds, as a JSON object or as @FILE (docs/model-server.md).")
 def main(
     folder: Path, name: str, version: str, host: str, http_port: int, grpc_port: int, config: str
 ) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from catchment.errors import ModelUnusable, NotFound, NotServing
-from catchment.serving.config import ServingConfig
-from catchment.serving.datatypes import DATATYPES
-from catchment.serving.engine import Engine
-from catchment.serving.tensors import InferRequest, Tensor
+from catchment.model_server.config import ServingConfig
+from catchment.model_server.datatypes import DATATYPES
+from catchment.model_server.engine import Engine
+from catchment.model_server.tensors import InferRequest, Tensor
 from tests.model_servers import counter, identity
 
 

@@ -12,10 +12,10 @@ from onnx import TensorProto, helper
 from onnxruntime import RunOptions
 
 from catchment.errors import DeadlinePassed, InferenceFailed, ModelUnusable
-from catchment.serving.datatypes import DATATYPES
-from catchment.serving.onnx_model import OnnxModel, find_model_file
-from catchment.serving.tensors import Tensor, to_bytes
-from catchment.serving.watch import Watch
+from catchment.model_server.datatypes import DATATYPES
+from catchment.model_server.onnx_model import OnnxModel, find_model_file
+from catchment.model_server.tensors import Tensor, to_bytes
+from catchment.model_server.watch import Watch
 from tests.model_servers import counter, identity, lookup, save
 
 

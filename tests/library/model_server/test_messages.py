@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from catchment.errors import InvalidField
-from catchment.serving import grpc_tensors, rest_messages
-from catchment.serving.datatypes import DATATYPES
-from catchment.serving.grpc_messages import CLASSES
-from catchment.serving.tensors import InferRequest, Tensor, TensorSpec
+from catchment.model_server import grpc_tensors, rest_messages
+from catchment.model_server.datatypes import DATATYPES
+from catchment.model_server.grpc_messages import CLASSES
+from catchment.model_server.tensors import InferRequest, Tensor, TensorSpec
 
 INPUTS = [TensorSpec("x", DATATYPES["FP32"], ("n", 2)), TensorSpec("s", DATATYPES["BYTES"], (1,))]
 OUTPUTS = ["y", "z"]

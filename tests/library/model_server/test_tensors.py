@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catchment.errors import InvalidField
-from catchment.serving.datatypes import DATATYPES, Array, Datatype, bfloat16_bits, bfloat16_values
-from catchment.serving.json_values import from_values, to_values
-from catchment.serving.tensors import Tensor, TensorSpec, check_fits, check_shape, from_bytes, to_bytes
+from catchment.model_server.datatypes import DATATYPES, Array, Datatype, bfloat16_bits, bfloat16_values
+from catchment.model_server.json_values import from_values, to_values
+from catchment.model_server.tensors import Tensor, TensorSpec, check_fits, check_shape, from_bytes, to_bytes
 
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

@@ -22,10 +22,10 @@ from catchment.errors import (
     Overloaded,
     TooLarge,
 )
-from catchment.serving.engine import Engine
-from catchment.serving.metrics import CONTENT_TYPE
-from catchment.serving.rest_messages import read_request, write_reply
-from catchment.serving.rsgi import Exchange, Scope
+from catchment.model_server.engine import Engine
+from catchment.model_server.metrics import CONTENT_TYPE
+from catchment.model_server.rest_messages import read_request, write_reply
+from catchment.model_server.rsgi import Exchange, Scope
 
 log = logging.getLogger(__name__)
 MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?")

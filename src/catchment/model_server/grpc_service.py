@@ -20,10 +20,10 @@ from catchment.errors import (
     Overloaded,
     SetupError,
 )
-from catchment.serving.engine import Engine
-from catchment.serving.grpc_messages import CLASSES, SERVICE
-from catchment.serving.grpc_tensors import read_request, write_reply
-from catchment.serving.rest import model_metadata
+from catchment.model_server.engine import Engine
+from catchment.model_server.grpc_messages import CLASSES, SERVICE
+from catchment.model_server.grpc_tensors import read_request, write_reply
+from catchment.model_server.rest import model_metadata
 
 log = logging.getLogger(__name__)
 CODE: dict[type[CatchmentError], grpc.StatusCode] = {

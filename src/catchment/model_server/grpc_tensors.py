@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from catchment.errors import InvalidField
-from catchment.serving.datatypes import Array, Datatype
-from catchment.serving.grpc_messages import CLASSES
-from catchment.serving.rest_messages import check_output, refuse_parameters
-from catchment.serving.tensors import (
+from catchment.model_server.datatypes import Array, Datatype
+from catchment.model_server.grpc_messages import CLASSES
+from catchment.model_server.rest_messages import check_output, refuse_parameters
+from catchment.model_server.tensors import (
     InferRequest,
     Tensor,
     TensorSpec,

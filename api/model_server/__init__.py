@@ -1,0 +1,1 @@
+"""The local model server's process: `python -m api.model_server`."""

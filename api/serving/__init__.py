@@ -1,1 +1,0 @@
-"""The local model server's process: `python -m api.serving`."""
