@@ -415,3 +415,125 @@ model_job_lines = Table(
     Column("at", Double, nullable=False),
     Column("text", Text, nullable=False),
 )
+
+# Model versions in production.
+servings = Table(
+    "servings",
+    metadata,
+    Column("uid", String(32), primary_key=True),
+    Column("namespace", String(63), nullable=False),
+    Column("name", String(63), nullable=False),
+    # Of the body: counts changes of what the user wants.
+    Column("generation", Integer, nullable=False, default=1),
+    Column("labels", JSON, nullable=False),
+    Column("annotations", JSON, nullable=False),
+    # As the user sent it, and as it was understood.
+    Column("body", JSON, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("backend", String(16), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("message", Text, nullable=False, default=""),
+    Column("created_by", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("deleting", Boolean, nullable=False, default=False),
+    # Numbers of the rollout whose workloads take the traffic, of the one under way, and of the newest.
+    Column("stable", Integer),
+    Column("rolling", Integer),
+    Column("last_rollout", Integer, nullable=False, default=0),
+    # Percent by workload key, as last routed.
+    Column("weights", JSON, nullable=False),
+    UniqueConstraint("namespace", "name"),
+    Index(None, "state"),
+)
+
+serving_rollouts = Table(
+    "serving_rollouts",
+    metadata,
+    Column("serving_uid", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    # "rollout", or "rollback" to an earlier one, which `target` names.
+    Column("kind", String(8), nullable=False),
+    Column("target", Integer),
+    Column("body", JSON, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("message", Text, nullable=False, default=""),
+    Column("created_by", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("phase_since", Double, nullable=False),
+    Column("flow_run_id", String(64), index=True),
+    Column("lease_owner", String(64)),
+    Column("lease_until", Double, nullable=False, default=0.0),
+    Column("resumes", Integer, nullable=False, default=0),
+    Column("stop_requested", Boolean, nullable=False, default=False),
+    # "", "asked", "approved", "rejected", and by whom.
+    Column("approval", String(8), nullable=False, default=""),
+    Column("approved_by", Text, nullable=False, default=""),
+    # What each finished step has found, and the workloads that the rollout came to.
+    Column("steps", JSON, nullable=False),
+    Column("workloads", JSON, nullable=False),
+    Index(None, "phase"),
+)
+
+serving_events = Table(
+    "serving_events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("serving_uid", String(32), nullable=False, index=True),
+    Column("at", Double, nullable=False),
+    Column("type", String(8), nullable=False),
+    Column("reason", String(40), nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+# What a serving host is to run: the local backend's wishes.
+serving_workloads = Table(
+    "serving_workloads",
+    metadata,
+    Column("serving_uid", String(32), primary_key=True),
+    Column("key", String(63), primary_key=True),
+    Column("spec", JSON, nullable=False),
+    Column("removing", Boolean, nullable=False, default=False),
+    Column("created_at", Double, nullable=False),
+)
+
+# Where workloads answer: the processes of a serving host, or a cluster's addresses.
+serving_endpoints = Table(
+    "serving_endpoints",
+    metadata,
+    Column("serving_uid", String(32), primary_key=True),
+    Column("key", String(63), primary_key=True),
+    Column("replica", Integer, primary_key=True),
+    Column("host", String(255), nullable=False, default=""),
+    # "starting", "ready", "stopping" or "failed".
+    Column("state", String(10), nullable=False),
+    Column("http", String(300), nullable=False, default=""),
+    Column("grpc", String(300), nullable=False, default=""),
+    Column("pid", Integer),
+    # The process's start in clock ticks since boot, with which a pid names one process only.
+    Column("pid_start", BigInteger),
+    Column("restarts", Integer, nullable=False, default=0),
+    Column("message", Text, nullable=False, default=""),
+    Column("updated_at", Double, nullable=False),
+)
+
+# What gateways saw of a workload's traffic, added up by each of them.
+serving_figures = Table(
+    "serving_figures",
+    metadata,
+    Column("serving_uid", String(32), primary_key=True),
+    Column("key", String(63), primary_key=True),
+    Column("gateway", String(64), primary_key=True),
+    Column("requests", BigInteger, nullable=False, default=0),
+    Column("errors", BigInteger, nullable=False, default=0),
+    Column("seconds", Double, nullable=False, default=0.0),
+    # Requests by latency: counts below each of serving.figures.BUCKETS_S.
+    Column("buckets", JSON, nullable=False),
+    # Requests that the stable version was asked too, and how many of them it answered otherwise.
+    Column("compared", BigInteger, nullable=False, default=0),
+    Column("disagreed", BigInteger, nullable=False, default=0),
+    Column("updated_at", Double, nullable=False),
+)
