@@ -7,11 +7,13 @@ import threading
 
 from catchment.jobs.launcher import Launcher
 from catchment.jobs.supervise import supervise_once
-from catchment.model_jobs.supervise import supervise_once as supervise_model_jobs
+from catchment.model_jobs.supervise import ModelJobs
+from catchment.runs import supervise as runs
 from catchment.store import Store
 
 log = logging.getLogger(__name__)
 END_WITHIN_S = 2.0
+KINDS: tuple[runs.Kind, ...] = (ModelJobs(),)
 
 
 class Supervisor:
@@ -56,7 +58,8 @@ class Supervisor:
     def _look(self) -> None:
         try:
             supervise_once(self._store, self._launcher)
-            supervise_model_jobs(self._store, self._launcher)
+            for kind in KINDS:
+                runs.supervise_once(self._store, self._launcher, kind)
         except Exception as error:  # the edge of a thread that must not end
             if not self._closing.is_set():
                 log.exception("supervisor")

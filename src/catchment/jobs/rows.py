@@ -15,8 +15,6 @@ from catchment.store.schema import jobs, rounds, works
 
 _CLIENT = re.compile(r"^(sim-[0-9a-f]{10})-[0-9]{6}$")
 """Name of a simulated client (catchment.simulation.fleet). A site that is called so is woken too often."""
-BEGIN_S = 15.0
-"""A run that Prefect has just called running claims its job within so long, or its process was lost."""
 
 
 def topic(uid: str) -> str:
@@ -57,12 +55,6 @@ def by_uid(tx: Transaction, uid: str, *, lock: bool = False) -> Row[Any]:
     if row is None:
         raise NotFound("the job was deleted")
     return row
-
-
-def lease_is_over(tx: Transaction, row: Row[Any], lease_s: float) -> bool:
-    """Whether no process drives a job any more: it has no lease, or has not renewed it."""
-    longest_s = max(lease_s, BEGIN_S)
-    return row.lease_until == 0.0 or tx.has_passed(row.lease_until - longest_s, longest_s)
 
 
 def change(tx: Transaction, uid: str, **values: Any) -> None:

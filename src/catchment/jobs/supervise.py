@@ -19,6 +19,7 @@ from catchment.jobs.launcher import Launcher, Patient, RunState
 from catchment.jobs.lifecycle import start_queued
 from catchment.jobs.starting import Start, start_of
 from catchment.jobs.states import BUSY, JobState
+from catchment.runs import leases
 from catchment.store import Store
 from catchment.store.clock import AHEAD_S
 from catchment.store.database import Transaction
@@ -33,8 +34,6 @@ CLAIM_S = 15.0
 """How long one supervisor has a job for itself."""
 AT_A_TIME = 8
 """So many jobs are looked after at a time: one for which Prefect is slow holds up no other."""
-BEGIN_S = 15.0
-"""A run that Prefect has just called running claims its job within so long, or its process was lost."""
 STARTED = (JobState.STARTING, JobState.RUNNING)
 GRACE = "supervisor"
 """Owner of the lease that a run gets while it begins; it stands for no process."""
@@ -74,7 +73,7 @@ def _look(store: Store, launcher: Launcher, uid: str) -> None:
 
 
 def _lease_is_over(store: Store, tx: Transaction, row: Row[Any]) -> bool:
-    return rows.lease_is_over(tx, row, store.settings.job_lease_s)
+    return leases.is_over(tx, row, store.settings.job_lease_s)
 
 
 def _is_driven(store: Store, tx: Transaction, row: Row[Any]) -> bool:
@@ -201,7 +200,7 @@ def _let_begin(store: Store, row: Row[Any]) -> None:
     def step(tx: Transaction) -> None:
         current = rows.by_uid(tx, row.uid, lock=True)
         if current.state == row.state and _lease_is_over(store, tx, current):
-            lease = {"lease_owner": GRACE, "lease_until": tx.now + rows.BEGIN_S}
+            lease = {"lease_owner": GRACE, "lease_until": tx.now + leases.BEGIN_S}
             tx.execute(update(jobs).where(jobs.c.uid == row.uid).values(**lease))
 
     store.db.write(step)

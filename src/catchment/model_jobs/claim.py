@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, update
 
-from catchment.errors import CatchmentError, JobStopped, LeaseLost
+from catchment.errors import JobStopped, LeaseLost
 from catchment.model_jobs import rows
 from catchment.model_jobs.states import ENDED, STOPPED, Phase
+from catchment.runs import leases
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import model_jobs
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ def claim(store: Store, namespace: str, name: str, *, flow_run_id: str, attempt:
         row = rows.require(tx, namespace, name, lock=True)
         if row.stop_requested or row.phase == Phase.DELETING or row.phase in ENDED:
             raise JobStopped(f"ModelJob {name!r} is {row.phase}")
-        over = rows.lease_is_over(tx, row, store.settings.job_lease_s)
+        over = leases.is_over(tx, row, store.settings.job_lease_s)
         if row.flow_run_id not in (None, flow_run_id) and not over:
             raise LeaseLost(f"flow run {row.flow_run_id} works on ModelJob {name!r}")
         again = row.phase == Phase.RUNNING
@@ -83,53 +80,18 @@ def held(tx: Transaction, claim: ModelJobClaim) -> Row[Any]:
     return row
 
 
-@contextlib.contextmanager
-def lease_kept(store: Store, claim: ModelJobClaim) -> Iterator[None]:
+def lease_kept(store: Store, claim: ModelJobClaim) -> contextlib.AbstractContextManager[None]:
     """Renew the lease from a thread for the time of a `with` block."""
-    over = threading.Event()
 
-    def renew(tx: Transaction) -> None:
+    def renew(tx: Transaction) -> bool:
         mine = (model_jobs.c.uid == claim.uid) & (model_jobs.c.lease_owner == claim.owner)
-        tx.execute(update(model_jobs).where(mine).values(lease_until=tx.now + store.settings.job_lease_s))
+        until = tx.now + store.settings.job_lease_s
+        return bool(tx.execute(update(model_jobs).where(mine).values(lease_until=until)).rowcount)
 
-    def keep() -> None:
-        while not over.wait(store.settings.job_lease_s / 4):
-            try:
-                store.db.write(renew)
-            except CatchmentError as error:
-                # Every write of the run checks the lease itself, so a missed renewal can lose only time.
-                log.warning("modeljob=%s lease not renewed: %s", claim.name, error)
-
-    thread = threading.Thread(target=keep, name=f"lease-{claim.name}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=5)
+    return leases.kept(store, f"modeljob={claim.name}", renew)
 
 
-@contextlib.contextmanager
-def stop_watched(store: Store, claim: ModelJobClaim) -> Iterator[threading.Event]:
+def stop_watched(store: Store, claim: ModelJobClaim) -> contextlib.AbstractContextManager[threading.Event]:
     """An event that is set when the job is to stop, for a step that waits for a child process."""
-    stop, over = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        while not over.is_set():
-            ticket = store.db.signals.ticket(rows.topic(claim.uid))
-            try:
-                store.db.write(lambda tx: held(tx, claim))
-            except CatchmentError as error:
-                log.info("modeljob=%s stops: %s", claim.name, error)
-                stop.set()
-                return
-            store.db.signals.wait(ticket, 5.0)
-
-    thread = threading.Thread(target=watch, name=f"watch-{claim.name}", daemon=True)
-    thread.start()
-    try:
-        yield stop
-    finally:
-        over.set()
-        store.db.signals.arrived({rows.topic(claim.uid)})
-        thread.join(timeout=5)
+    topic = rows.topic(claim.uid)
+    return leases.stop_watched(store, f"modeljob={claim.name}", topic, lambda tx: held(tx, claim))

@@ -12,8 +12,6 @@ from catchment.model_jobs.states import Phase
 from catchment.store.database import Transaction
 from catchment.store.schema import model_job_events, model_job_lines, model_jobs
 
-BEGIN_S = 15.0
-"""A run that Prefect has just called running claims its job within so long, or its process was lost."""
 MAX_LINES = 20_000
 LINE_CHARACTERS = 4_000
 
@@ -65,12 +63,6 @@ def end(tx: Transaction, uid: str, phase: Phase, message: str) -> None:
     change(tx, uid, phase=phase, message=message[:2000], finished_at=tx.now, **free)
     event(tx, uid, str(phase), message, "Normal" if phase == Phase.SUCCEEDED else "Warning")
     line(tx, uid, f"{phase}: {message}")
-
-
-def lease_is_over(tx: Transaction, row: Row[Any], lease_s: float) -> bool:
-    """Whether no process works on the job any more."""
-    longest_s = max(lease_s, BEGIN_S)
-    return row.lease_until == 0.0 or tx.has_passed(row.lease_until - longest_s, longest_s)
 
 
 def event(

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, update
 
-from catchment.errors import CatchmentError, JobStopped, LeaseLost
+from catchment.errors import JobStopped, LeaseLost
 from catchment.jobs import log as job_log
 from catchment.jobs import rows
 from catchment.jobs.starting import FreeFolder, begin_start, with_free_folder
 from catchment.jobs.states import JobState
+from catchment.runs import leases
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs
@@ -54,7 +54,7 @@ def claim_job(store: Store, namespace: str, job_id: str, *, flow_run_id: str, at
     def step(tx: Transaction, free: FreeFolder | None) -> Claim:
         require_wanted()
         row = rows.require(tx, namespace, job_id, lock=True)
-        over = rows.lease_is_over(tx, row, store.settings.job_lease_s)
+        over = leases.is_over(tx, row, store.settings.job_lease_s)
         if row.stop_requested or row.state in (JobState.STOPPING, JobState.DELETING):
             raise JobStopped(f"job {job_id!r} is {row.state}")
         if row.state not in (JobState.STARTING, JobState.RUNNING):
@@ -110,37 +110,15 @@ def require_wanted() -> None:
 
 def renew(store: Store, claim: Claim) -> bool:
     """Prolong the lease; False when it is not ours any more."""
-
-    def step(tx: Transaction) -> bool:
-        row = rows.by_uid(tx, claim.uid, lock=True)
-        if row.lease_owner != claim.owner:
-            return False
-        lease_until = tx.now + store.settings.job_lease_s
-        tx.execute(update(jobs).where(jobs.c.uid == claim.uid).values(lease_until=lease_until))
-        return True
-
-    return store.db.write(step)
+    return store.db.write(lambda tx: _renewed(store, tx, claim))
 
 
-@contextlib.contextmanager
-def lease_kept(store: Store, claim: Claim) -> Iterator[None]:
+def _renewed(store: Store, tx: Transaction, claim: Claim) -> bool:
+    mine = (jobs.c.uid == claim.uid) & (jobs.c.lease_owner == claim.owner)
+    until = tx.now + store.settings.job_lease_s
+    return bool(tx.execute(update(jobs).where(mine).values(lease_until=until)).rowcount)
+
+
+def lease_kept(store: Store, claim: Claim) -> contextlib.AbstractContextManager[None]:
     """Renew the lease from a thread for the time of a `with` block."""
-    over = threading.Event()
-
-    def keep() -> None:
-        while not over.wait(store.settings.job_lease_s / 4):
-            try:
-                if not renew(store, claim):
-                    log.warning("job=%s the lease is not ours any more", claim.job_id)
-                    return
-            except CatchmentError as error:
-                # Every write of the run checks the lease itself, so a missed renewal can lose only time.
-                log.warning("job=%s lease not renewed: %s", claim.job_id, error)
-
-    thread = threading.Thread(target=keep, name=f"lease-{claim.job_id}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(timeout=5)
+    return leases.kept(store, f"job={claim.job_id}", lambda tx: _renewed(store, tx, claim))

@@ -443,6 +443,8 @@ servings = Table(
     Column("last_rollout", Integer, nullable=False, default=0),
     # Percent by workload key, as last routed.
     Column("weights", JSON, nullable=False),
+    # How its workloads were when they were last looked at: by key, serving.workload.Observed.
+    Column("observed", JSON, nullable=False),
     UniqueConstraint("namespace", "name"),
     Index(None, "state"),
 )

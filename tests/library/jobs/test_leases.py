@@ -11,6 +11,7 @@ from catchment.jobs import rows
 from catchment.jobs.states import JobState
 from catchment.jobs.supervise import CLAIM_S, supervise_once
 from catchment.rounds.claim import Claim, claim_job, renew
+from catchment.runs import leases
 from catchment.store import Store
 from catchment.store.clock import AHEAD_S, WatchedClock
 from catchment.wire.messages import Registration
@@ -131,4 +132,4 @@ def test_a_site_is_online_through_a_jump_and_offline_when_it_is_silent(store, ho
 def test_a_lease_is_over_where_there_is_none(store, host, driven):
     change(store, lease_owner=None, lease_until=0.0)
     host.wall += HOUR  # also while nothing can be said of the leases of others
-    assert store.db.read(lambda tx: rows.lease_is_over(tx, rows.by_uid(tx, driven.uid), 20))
+    assert store.db.read(lambda tx: leases.is_over(tx, rows.by_uid(tx, driven.uid), 20))

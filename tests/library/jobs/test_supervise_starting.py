@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from catchment.errors import SetupError, Unreachable
-from catchment.jobs import lifecycle, rows, supervise
+from catchment.jobs import lifecycle, supervise
 from catchment.jobs.supervise import supervise_once
 from catchment.rounds.claim import claim_job, renew
+from catchment.runs import leases
 from catchment.store import Store
 from tests.library.jobs.doubles import RecordingLauncher, change, row
 from tests.library.jobs.supervised import LOOK, S, started, status
@@ -103,11 +104,11 @@ def test_a_run_that_begins_gets_time_to_claim_its_job(
     launcher.states[run] = "running"
     for _ in range(3):
         supervise_once(store, launcher)
-        clock.forward(rows.BEGIN_S / 4)
+        clock.forward(leases.BEGIN_S / 4)
     assert launcher.relaunched == []
     claim = claim_job(store, "default", "j", flow_run_id=run, attempt=1)
     assert row(store).state == S.RUNNING
-    clock.forward(rows.BEGIN_S)
+    clock.forward(leases.BEGIN_S)
     assert renew(store, claim)
     supervise_once(store, launcher)
     assert (launcher.relaunched, row(store).state) == ([], S.RUNNING)
@@ -122,7 +123,7 @@ def test_a_process_that_died_before_it_claimed_is_replaced(
     launcher.states[run] = "running"
     clock.forward(LOOK)
     supervise_once(store, launcher)
-    clock.forward(rows.BEGIN_S + 0.1)
+    clock.forward(leases.BEGIN_S + 0.1)
     supervise_once(store, launcher)
     assert [flow_run_id for _, flow_run_id in launcher.relaunched] == [run]
     assert (row(store).state, row(store).resumes, row(store).lease_owner) == (S.STARTING, 1, None)

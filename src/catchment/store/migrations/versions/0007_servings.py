@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("rolling", sa.Integer(), nullable=True),
         sa.Column("last_rollout", sa.Integer(), nullable=False),
         sa.Column("weights", sa.JSON(), nullable=False),
+        sa.Column("observed", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("uid", name=op.f("pk_servings")),
         sa.UniqueConstraint("namespace", "name", name=op.f("uq_servings_namespace_name")),
     )
