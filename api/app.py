@@ -25,9 +25,12 @@ from api.routes import (
     namespaces,
     oci,
     passthrough,
+    pods,
     registry,
+    servings,
     system,
 )
+from api.serving_watch import ServingWatch
 from api.supervision import Supervisor
 from catchment import __version__
 from catchment.catalog.artifacts import Describing
@@ -64,7 +67,10 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
     app.add_middleware(errors.LastResort)
     errors.install(app)
     artifacts = passthrough if settings.registry_url else oci
-    for part in (jobs, logs, models, registry, model_jobs, namespaces, system, exchange, artifacts):
+    for part in (
+        *(jobs, logs, models, registry, model_jobs, servings, pods),
+        *(namespaces, system, exchange, artifacts),
+    ):
         app.include_router(part.router)
     openapi.install(app)
     return app
@@ -111,6 +117,9 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
     caretaker = Caretaker(store)
     caretaker.start()
     ends.callback(caretaker.stop)
+    watch = ServingWatch(store)
+    watch.start()
+    ends.callback(watch.stop)
     return Context(
         settings=settings,
         store=store,

@@ -28,7 +28,7 @@ STATES: dict[StateType, RunState] = {
     StateType.SCHEDULED: "waiting",
     StateType.PENDING: "pending",
     StateType.RUNNING: "running",
-    StateType.PAUSED: "running",
+    StateType.PAUSED: "paused",
     StateType.CANCELLING: "cancelling",
     StateType.CANCELLED: "cancelled",
     StateType.COMPLETED: "completed",
@@ -111,7 +111,7 @@ class PrefectLauncher:
             run: FlowRun = self._call(
                 lambda client: client.create_flow_run_from_deployment(
                     deployment.id,
-                    parameters=start.parameters,
+                    parameters=dict(start.parameters),
                     name=start.run_name,
                     tags=["catchment", f"namespace:{start.namespace}"],
                     idempotency_key=key,

@@ -9,11 +9,13 @@ from catchment.jobs.launcher import Launcher
 from catchment.jobs.supervise import supervise_once
 from catchment.model_jobs.supervise import ModelJobs
 from catchment.runs import supervise as runs
+from catchment.serving import supervise as servings
+from catchment.serving.supervise import Rollouts
 from catchment.store import Store
 
 log = logging.getLogger(__name__)
 END_WITHIN_S = 2.0
-KINDS: tuple[runs.Kind, ...] = (ModelJobs(),)
+KINDS: tuple[runs.Kind, ...] = (ModelJobs(), Rollouts())
 
 
 class Supervisor:
@@ -60,6 +62,7 @@ class Supervisor:
             supervise_once(self._store, self._launcher)
             for kind in KINDS:
                 runs.supervise_once(self._store, self._launcher, kind)
+            servings.look_after(self._store)
         except Exception as error:  # the edge of a thread that must not end
             if not self._closing.is_set():
                 log.exception("supervisor")

@@ -33,9 +33,11 @@ from prefect.states import Cancelled, Crashed, Pending
 
 import flows.federate
 import flows.model_job
+import flows.rollout
 import tasks.store
 from catchment.jobs import by_flow_run
-from catchment.model_jobs.manager import request_stop_of_run
+from catchment.model_jobs import manager as model_jobs
+from catchment.serving import manager as servings
 from catchment.settings import Settings
 from catchment.stopping import on_stop_signals
 from catchment.store import Store, open_store
@@ -56,6 +58,7 @@ PRELOADED = (
     prefect.flow_engine,
     flows.federate,
     flows.model_job,
+    flows.rollout,
     tasks.store,
     alembic.command,
     psycopg,
@@ -177,7 +180,8 @@ class Runner:
         if child.cancelling_since is None:
             child.cancelling_since = now
             by_flow_run.request_stop(self.store, run_id)
-            request_stop_of_run(self.store, run_id)
+            model_jobs.request_stop_of_run(self.store, run_id)
+            servings.request_stop_of_run(self.store, run_id)
         elif child.pid and now - child.cancelling_since > STOP_GRACE_S + KILL_GRACE_S:
             os.killpg(child.pid, signal.SIGKILL)
         elif child.pid and not child.terminated and now - child.cancelling_since > STOP_GRACE_S:

@@ -1,8 +1,8 @@
-"""The registry's documented operations on ModelJobs, and the pods that they are to its clients."""
+"""The registry's documented operations on ModelJobs."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import JSONResponse
@@ -14,17 +14,15 @@ from api.bodies import small_body
 from api.deps import ActorDep, ContextDep, StoreDep, User
 from api.errors import face
 from api.routes.registry import FAILS
-from catchment.model_jobs import manager, pods, spec
+from catchment.model_jobs import manager, spec
 
 NAMESPACE = "/api/v1alpha1/namespaces/{namespace}"
 JOBS = NAMESPACE + "/modeljobs"
 ONE = JOBS + "/{modeljobID}"
-PODS = NAMESPACE + "/pods"
 
 router = APIRouter(tags=["modeljobs"], dependencies=[User])
 Page = Annotated[int, Query(ge=0, le=2**31 - 1)]
 Name = Annotated[str, Path(alias="modeljobID")]
-Pod = Annotated[str, Path(alias="podID")]
 
 
 async def tree(request: Request) -> object:
@@ -98,54 +96,3 @@ def list_model_job_events(
 ) -> JSONResponse:
     """A ModelJob's events, oldest first: one for each transition and each step."""
     return JSONResponse(manager.events(store, namespace, name, start=start, limit=limit))
-
-
-@router.get(PODS, response_model=schemas.PodList, responses=FAILS)
-@face("registry")
-def list_pods(
-    store: StoreDep,
-    namespace: str,
-    filter_by: Annotated[str, Query(alias="filterBy", description="label=value, such as job-name=x.")] = "",
-) -> JSONResponse:
-    """What the namespace's ModelJobs run in, as a Kubernetes PodList."""
-    return JSONResponse(pods.list_pods(store, namespace, filter_by))
-
-
-def selection(
-    timestamp: Annotated[str, Query(alias="reftimestamp")] = "newest",
-    line_num: Annotated[str, Query(alias="reflineNum")] = "0",
-    offset_from: Annotated[str, Query(alias="offsetFrom")] = "",
-    offset_to: Annotated[str, Query(alias="offsetTo")] = "",
-    position: Annotated[str, Query(alias="logFilePosition")] = "end",
-    _previous: Annotated[str, Query(alias="userPreviousLogs")] = "",
-) -> pods.Selection:
-    """Which lines are wanted; the last hundred unless both offsets are whole numbers."""
-    offsets = [_whole(offset_from), _whole(offset_to)]
-    if None in offsets:
-        return pods.Selection()
-    return pods.Selection(
-        timestamp,
-        _whole(line_num) or 0,
-        int(offsets[0] or 0),
-        int(offsets[1] or 0),
-        "beginning" if position == "beginning" else "end",
-    )
-
-
-def _whole(text: str) -> int | None:
-    digits = text.removeprefix("-")
-    return int(text) if digits.isascii() and digits.isdigit() and len(digits) < 10 else None
-
-
-@router.get(PODS + "/{podID}/logs", response_model=schemas.LogDetails, responses=FAILS)
-@face("registry")
-def get_pod_logs(
-    store: StoreDep,
-    namespace: str,
-    pod: Pod,
-    wanted: Annotated[pods.Selection, Depends(selection)],
-    container: Annotated[str | None, Query(alias="containerID")] = None,
-) -> JSONResponse:
-    """A part of the log of what a ModelJob runs in, as the Kubernetes dashboard shows logs."""
-    details: dict[str, Any] = pods.log_details(store, namespace, pod, container, wanted)
-    return JSONResponse(details)

@@ -43,7 +43,8 @@ CatchmentError
 │   ├── NotServing         it loads its model still, or is stopping
 │   ├── Overloaded         as many requests wait as may; carries when to try again
 │   ├── DeadlinePassed     the inference did not end in time
-│   └── InferenceFailed    the model failed on these inputs
+│   ├── InferenceFailed    the model failed on these inputs
+│   └── RolloutFailed      a new version may not take over; carries what was seen
 ├── SetupError             the system cannot start as configured
 └── SdkError               a training script used the SDK wrongly, or outside a task
 ```
@@ -323,6 +324,18 @@ class DeadlinePassed(ServingError):
 
 class InferenceFailed(ServingError):
     """The model failed on these inputs."""
+
+
+class RolloutFailed(ServingError):
+    """A new version of a serving may not take over, or cannot run; what was before stays.
+
+    Attributes:
+        facts: what was seen, a JSON value.
+    """
+
+    def __init__(self, message: str, facts: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.facts = facts or {}
 
 
 class SetupError(CatchmentError):

@@ -140,6 +140,17 @@ class Settings(BaseSettings):
             "calls itself by in its answers."
         ),
     ] = ""
+    serving_backend: Annotated[
+        Literal["local", "kubernetes", "kserve", "seldon"],
+        Field(description="Where servings run that do not say so themselves."),
+    ] = "local"
+    serving_ready_timeout_s: Annotated[
+        Seconds, Field(description="How long a rollout waits until its model servers are ready.")
+    ] = 300.0
+    serving_conversion_timeout_s: Annotated[
+        Seconds,
+        Field(description="How long a rollout waits for the conversion of a model that its backend needs."),
+    ] = 1800.0
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import Literal, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeVar
 
 from catchment.errors import Unreachable
 
 T = TypeVar("T")
 RunState = Literal[
-    "waiting", "pending", "running", "cancelling", "cancelled", "completed", "failed", "crashed", "gone"
+    "waiting",
+    "pending",
+    "running",
+    "paused",
+    "cancelling",
+    "cancelled",
+    "completed",
+    "failed",
+    "crashed",
+    "gone",
 ]
 PATIENCE_S = 4.0
 """Calls of one look that came to nothing after so many seconds together are enough: the rest is not tried."""
@@ -37,7 +46,7 @@ class Launchable(Protocol):
         """The run's name in Prefect."""
 
     @property
-    def parameters(self) -> dict[str, str]:
+    def parameters(self) -> Mapping[str, Any]:
         """The flow's."""
 
 

@@ -188,7 +188,7 @@ def _look_at_run(store: Store, launcher: Launcher, row: Row[Any]) -> None:
                 "is one running for the work pool?"
             )
             _end_if_still(store, row, JobState.FAILED, reason)
-    elif state == "running" and row.state == JobState.STARTING and row.lease_owner != GRACE:
+    elif state in ("running", "paused") and row.state == JobState.STARTING and row.lease_owner != GRACE:
         _let_begin(store, row)
     else:
         _resume(store, launcher, row, state)

@@ -16,6 +16,7 @@ from catchment.jobs import namespaces, purge
 from catchment.model_jobs import rows, views
 from catchment.model_jobs.spec import CONVERT, EXTRACT, NewModelJob, parse
 from catchment.model_jobs.states import ENDED, Phase
+from catchment.runs.views import envelope
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import model_job_events, model_job_files, model_job_lines, model_jobs
@@ -85,10 +86,10 @@ def list_page(
         if wanted is None:
             total = tx.execute(select(func.count()).select_from(model_jobs).where(mine)).scalar_one()
             found = tx.execute(ordered.offset(start).limit(limit)).all()
-            return views.envelope(int(total), [views.job_view(row) for row in found])
+            return envelope(int(total), [views.job_view(row) for row in found])
         kept = [row for row in tx.execute(ordered) if row.labels.get(wanted) == "true"]
         page = kept[start:] if limit is None else kept[start : start + limit]
-        return views.envelope(len(kept), [views.job_view(row) for row in page])
+        return envelope(len(kept), [views.job_view(row) for row in page])
 
     return store.db.read(step)
 
@@ -100,7 +101,7 @@ def events(store: Store, namespace: str, name: str, *, start: int, limit: int | 
         job = rows.require(tx, namespace, name)
         mine = select(model_job_events).where(model_job_events.c.job_uid == job.uid)
         page = tx.execute(mine.order_by(model_job_events.c.number).offset(start).limit(limit)).all()
-        return views.envelope(rows.count_events(tx, job.uid), [views.event_view(job, row) for row in page])
+        return envelope(rows.count_events(tx, job.uid), [views.event_view(job, row) for row in page])
 
     return store.db.read(step)
 

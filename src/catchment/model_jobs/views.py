@@ -8,6 +8,7 @@ from sqlalchemy import Row
 
 from catchment.jobs.times import rfc3339, rfc3339_or_none
 from catchment.model_jobs.spec import API_VERSION, KIND
+from catchment.runs import views
 
 REPORTER = "modeljob-operator"
 """Who reports events, by the original's name."""
@@ -43,36 +44,4 @@ def job_view(row: Row[Any]) -> dict[str, Any]:
 
 def event_view(job: Row[Any], row: Row[Any]) -> dict[str, Any]:
     """A core/v1 Event."""
-    at = rfc3339(row.at)
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {
-            "name": f"{job.name}.{row.number:x}",
-            "namespace": job.namespace,
-            "uid": f"{job.uid}-{row.number}",
-            "creationTimestamp": at,
-        },
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "name": job.name,
-            "namespace": job.namespace,
-            "uid": job.uid,
-        },
-        "reason": row.reason,
-        "message": row.message,
-        "source": {"component": REPORTER},
-        "firstTimestamp": at,
-        "lastTimestamp": at,
-        "count": 1,
-        "type": row.type,
-        "eventTime": at,
-        "reportingComponent": REPORTER,
-        "reportingInstance": REPORTER,
-    }
-
-
-def envelope(total: int, items: list[dict[str, Any]]) -> dict[str, Any]:
-    """A page of a list."""
-    return {"metadata": {"totalItems": total}, "items": items}
+    return views.event_view(API_VERSION, KIND, REPORTER, job, row)

@@ -127,6 +127,8 @@ def _look_at_run(store: Store, launcher: Launcher, kind: Kind, row: Row[Any]) ->
         if store.db.read(lambda tx: tx.has_passed(since, limit_s)):
             launcher.cancel(row.flow_run_id)
             kind.fail(store, row, f"no flow runner took it within {limit_s:g} s; is one running?")
+    elif state == "paused" and kind.waits(row):
+        launcher.relaunch(kind.start(row), row.flow_run_id)  # it was put aside until now
     elif state == "running" and kind.waits(row):
         limit_s = leases.BEGIN_S
         if store.db.read(lambda tx: tx.has_passed(row.phase_since + LOOK_AT_RUN_S, limit_s)):

@@ -1,0 +1,31 @@
+"""How a serving is, and how a rollout of it goes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Of a serving, in the original's words; "Deleting" is Catchment's own."""
+
+    CREATING = "Creating"
+    AVAILABLE = "Available"
+    FAILED = "Failed"
+    DELETING = "Deleting"
+
+
+class Phase(StrEnum):
+    """Of a rollout."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    AWAITING_APPROVAL = "AwaitingApproval"
+    PROMOTED = "Promoted"
+    ROLLED_BACK = "RolledBack"
+    FAILED = "Failed"
+
+
+LIVE = frozenset({Phase.PENDING, Phase.RUNNING, Phase.AWAITING_APPROVAL})
+ENDED = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.FAILED})
+STOPPED = "stopped"
+"""Message of a rollout that somebody stopped; it was rolled back."""
