@@ -30,6 +30,7 @@ AFTER_LOSS: dict[str, S] = {
     "waiting": S.RUNNING,
     "pending": S.RUNNING,
     "running": S.STARTING,
+    "paused": S.STARTING,
     "cancelling": S.STOPPED,
     "cancelled": S.STOPPED,
     "completed": S.STARTING,
