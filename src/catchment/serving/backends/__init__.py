@@ -1,0 +1,1 @@
+"""What runs workloads: model servers of this machine, or a cluster."""
