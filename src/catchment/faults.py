@@ -44,6 +44,17 @@ MODEL_POINTS = ("mid_copy", "before_ready")
 """Points on the way of a model version's bytes: copied or hashed, not kept; kept, not ready."""
 MODEL_JOB_POINTS = ("after_pull", "after_extract", "after_convert", "after_verify", "after_push")
 """Points after each step of a ModelJob."""
+ROLLOUT_POINTS = (
+    "after_resolve",
+    "after_apply",
+    "after_ready",
+    "after_smoke",
+    "after_shift",
+    "after_promote",
+    "after_rollback",
+)
+"""Points after each step of a rollout; `after_rollback`: the traffic is back, the rollout has not ended."""
+_ALL = frozenset((*POINTS, *MODEL_POINTS, *MODEL_JOB_POINTS, *ROLLOUT_POINTS))
 
 
 def reach(point: str) -> None:
@@ -51,7 +62,7 @@ def reach(point: str) -> None:
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return
-    assert point in (*POINTS, *MODEL_POINTS, *MODEL_JOB_POINTS), point  # noqa: S101 - a misspelt point would never be armed
+    assert point in _ALL, point  # noqa: S101 - a misspelt point would never be armed
     try:
         (Path(folder) / point).unlink()  # one process alone can do this, so a fault fires once
     except FileNotFoundError:

@@ -40,4 +40,4 @@ def weights(stable: Mapping[str, int], new: Mapping[str, int], percent: int) -> 
         return split(new, 100) if percent else {}
     old = split(stable, 100 - percent)
     found = {**old, **{key: old.get(key, 0) + part for key, part in split(new, percent).items()}}
-    return {key: part for key, part in found.items() if part or key in new}
+    return {key: part for key, part in found.items() if part}

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from catchment import faults
 from catchment.serving import rows, traffic
 from catchment.serving.backends import open_backend
 from catchment.serving.states import ENDED, Phase, State
@@ -69,6 +70,7 @@ def undo(store: Store, uid: str, number: int, why: str, *, owner: str | None = N
     if new:
         back = store.db.read(lambda tx: weights_at(tx, serving, rollout, 0))
         route(store, serving, backend, back)
+        faults.reach("after_rollback")
         backend.remove(rows.key_of(serving), sorted(new - kept))
     store.db.write(lambda tx: _end(tx, uid, number, why))
 

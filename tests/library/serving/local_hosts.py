@@ -106,6 +106,7 @@ def _insert_serving(tx: Transaction, key: ServingKey) -> None:
             created_at=tx.now,
             updated_at=tx.now,
             weights={},
+            observed={},
         )
     )
 

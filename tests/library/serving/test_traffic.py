@@ -34,5 +34,5 @@ def test_a_first_version_gets_everything_or_nothing() -> None:
 
 
 def test_going_back_gives_the_stable_version_all_of_it() -> None:
-    assert weights({"old": 100}, {"new": 100}, 0) == {"old": 100, "new": 0}
+    assert weights({"old": 100}, {"new": 100}, 0) == {"old": 100}
     assert weights({"old": 100}, {"new": 100}, 100) == {"new": 100}

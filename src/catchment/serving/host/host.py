@@ -15,7 +15,7 @@ from catchment.serving.host.lock import HostLock
 from catchment.serving.host.places import Models, Places
 from catchment.serving.host.replica import Pace, Replica, Seen
 from catchment.serving.host.rows import ReplicaId, Wanted
-from catchment.serving.host.topics import TOPIC
+from catchment.serving.topics import WORKLOADS
 from catchment.store import Store
 from catchment.store.database import Transaction
 
@@ -70,7 +70,7 @@ class Host:
         """Keep the store's workloads running until `stop`."""
         try:
             while not self._stopping.is_set():
-                ticket = self._store.db.signals.ticket(TOPIC)
+                ticket = self._store.db.signals.ticket(WORKLOADS)
                 pause_s = self._look_in_peace()
                 if not self._stopping.is_set():
                     self._store.db.signals.wait(ticket, pause_s)
@@ -172,7 +172,7 @@ class Host:
         replica.start()
 
     def _wake(self) -> None:
-        self._store.db.signals.arrived({TOPIC})
+        self._store.db.signals.arrived({WORKLOADS})
 
     def _report(self) -> None:
         """Write down what has changed, and let go of replicas that are gone."""
@@ -208,7 +208,7 @@ class Host:
         for replica in self._replicas.values():
             replica.stop(self._terms.stop_s)
         while write and self._replicas and time.monotonic() < deadline:
-            ticket = self._store.db.signals.ticket(TOPIC)
+            ticket = self._store.db.signals.ticket(WORKLOADS)
             try:
                 self._report()
             except CatchmentError as error:
