@@ -62,7 +62,7 @@ class Supervisor:
             supervise_once(self._store, self._launcher)
             for kind in KINDS:
                 runs.supervise_once(self._store, self._launcher, kind)
-            servings.look_after(self._store)
+            servings.look_after(self._store, self._launcher)
         except Exception as error:  # the edge of a thread that must not end
             if not self._closing.is_set():
                 log.exception("supervisor")

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from catchment.errors import NotFound
 from catchment.runs import logs
 from catchment.runs.logs import LINES_FROM_END, Selection
 from catchment.serving import rows
@@ -38,14 +37,14 @@ def log_details(
         NotFound: it has no such container.
         Unreachable: its backend does not answer.
     """
-    for backend in sorted({serving.backend for serving in _servings(store, namespace)}):
-        opened = open_backend(store, backend)
-        try:
-            found = opened.log_lines(namespace, pod, container or "", LINES_FROM_END)
-        except NotFound:
-            continue
-        lines = [{"timestamp": time, "content": text} for time, text in found]
-        return logs.details(pod, container or "", lines, wanted, truncated=len(lines) >= LINES_FROM_END)
+    for serving in _servings(store, namespace):
+        opened = open_backend(store, serving.backend)
+        named = {each["metadata"]["name"]: each for each in opened.pods(rows.key_of(serving))}
+        if pod in named:
+            chosen = container or named[pod]["spec"]["containers"][0]["name"]
+            found = opened.log_lines(namespace, pod, chosen, LINES_FROM_END)
+            lines = [{"timestamp": time, "content": text} for time, text in found]
+            return logs.details(pod, chosen, lines, wanted, truncated=len(lines) >= LINES_FROM_END)
     return None
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, select
 
-from catchment.errors import CatchmentError
+from catchment.errors import CatchmentError, Unreachable
+from catchment.jobs.launcher import Launcher
 from catchment.runs import leases
 from catchment.serving import manager, rows, undoing
 from catchment.serving.backends import open_backend
@@ -108,9 +110,12 @@ class Rollouts:
         self.fail(store, row, row.message if row.stop_requested else STOPPED)
 
 
-def look_after(store: Store) -> None:
+def look_after(store: Store, launcher: Launcher) -> None:
     """End what waits for a person's word for too long, and remove servings that are to be deleted."""
-    expire_approvals(store)
+    try:
+        look_at_approvals(store, launcher)
+    except Unreachable as error:
+        log.warning("rollouts that wait for approval cannot be looked at: %s", error)
     for row in store.db.read(_deleting):
         try:
             remove(store, row)
@@ -118,19 +123,34 @@ def look_after(store: Store) -> None:
             log.warning("serving=%s/%s removal: %s", row.namespace, row.name, error)
 
 
-def expire_approvals(store: Store) -> None:
-    """Stop the rollouts that nobody has approved in time."""
+def look_at_approvals(store: Store, launcher: Launcher) -> None:
+    """Stop the rollouts that nobody has approved in time, or whose suspended run was cancelled in Prefect.
 
+    Raises:
+        Unreachable: Prefect does not answer.
+    """
+    table = serving_rollouts.c
+    asked = (table.phase == Phase.AWAITING_APPROVAL) & ~table.stop_requested
+    mine = select(serving_rollouts).where(asked)
+    for row in store.db.read(lambda tx: list(tx.execute(mine).all())):
+        limit_s = rows.spec_of(row).canary.approval_timeout_s
+        if store.db.read(partial(_has_passed, row.phase_since, limit_s)):
+            _stop(store, row, f"nobody approved it within {limit_s:g} s")
+        elif launcher.state(row.flow_run_id) in ("cancelling", "cancelled"):
+            _stop(store, row, "its flow run was cancelled")
+
+
+def _has_passed(since: float, limit_s: float, tx: Transaction) -> bool:
+    return tx.has_passed(since, limit_s)
+
+
+def _stop(store: Store, row: Row[Any], message: str) -> None:
     def step(tx: Transaction) -> None:
-        asked = serving_rollouts.c.phase == Phase.AWAITING_APPROVAL
-        for row in tx.execute(
-            select(serving_rollouts).where(asked & ~serving_rollouts.c.stop_requested)
-        ).all():
-            limit_s = rows.spec_of(row).canary.approval_timeout_s
-            if tx.has_passed(row.phase_since, limit_s):
-                message = f"nobody approved it within {limit_s:g} s"
-                rows.change_rollout(tx, row.serving_uid, row.number, stop_requested=True, message=message)
-                rows.event(tx, row.serving_uid, "Stopping", f"rollout {row.number}: {message}", "Warning")
+        rows.by_uid(tx, row.serving_uid, lock=True)
+        current = rows.rollout(tx, row.serving_uid, row.number, lock=True)
+        if current.phase == Phase.AWAITING_APPROVAL and current.approval == "asked":
+            rows.change_rollout(tx, row.serving_uid, row.number, stop_requested=True, message=message)
+            rows.event(tx, row.serving_uid, "Stopping", f"rollout {row.number}: {message}", "Warning")
 
     store.db.write(step)
 

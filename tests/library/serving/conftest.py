@@ -24,6 +24,7 @@ from catchment.store import Store
 from catchment.store.blobs import put_bytes
 from catchment.store.database import Transaction
 from tests.conftest import wait_until
+from tests.library.jobs.doubles import RecordingLauncher
 from tests.library.serving.local_hosts import LocalHarness, host
 
 ANNA = Actor("user token 0123", "lab/anna")
@@ -114,7 +115,7 @@ class Serving:
         manager.request_delete(self.store, "default", name)
 
         def gone() -> bool:
-            look_after(self.store)
+            look_after(self.store, RecordingLauncher())
             return self.store.db.read(lambda tx: rows.find(tx, "default", name)) is None
 
         wait_until(gone, timeout_s=30, what=f"the end of serving {name}")
