@@ -15,12 +15,11 @@ from catchment.serving.host.lock import HostLock
 from catchment.serving.host.places import Models, Places
 from catchment.serving.host.replica import Pace, Replica, Seen
 from catchment.serving.host.rows import ReplicaId, Wanted
-from catchment.serving.host.topics import TOPIC
+from catchment.serving.host.topics import READY, TOPIC
 from catchment.store import Store
 from catchment.store.database import Transaction
 
 log = logging.getLogger(__name__)
-READY = "serving host ready"
 LOOK_S = 5.0
 """The store is looked at so often even without a signal."""
 STANDBY_S = 1.0

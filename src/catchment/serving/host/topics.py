@@ -4,5 +4,7 @@ from __future__ import annotations
 
 TOPIC = "serving-workloads"
 """There is something to start, to scale or to end: heard by serving hosts."""
+READY = "serving host ready"
+"""In the log of a host that has begun its work, or waits for another to end."""
 ROUTES = "serving-routes"
 """Weights have changed, or a model server became ready or leaves: heard by gateways, and by who waits."""
