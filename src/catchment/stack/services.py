@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from catchment.client import Client
 from catchment.errors import CatchmentError
+from catchment.serving.topics import HOST_READY
 from catchment.stack import environment
 from catchment.stack.options import StackOptions, site_label, site_name
 from catchment.stack.postgres import EmbeddedPostgres
@@ -17,7 +18,10 @@ from catchment.stack.tls import api_tls, site_tls
 
 RUNNER_READY = "runner ready"
 PROBE_TIMEOUT_S = 3.0
-"""The stop timeouts below add up to 15 s, the longest that a stop of the whole may take."""
+"""The stop timeouts below add up to 15 s, the longest that a stop of the whole may take: the runner and the
+serving host stop together."""
+SERVERS_STOP_S = 2.0
+"""Of the serving host's time its model servers may drain so long."""
 
 
 def postgres_service(server: EmbeddedPostgres) -> Service:
@@ -76,6 +80,22 @@ def runner_service(options: StackOptions, project: Path, database_url: str) -> S
         log=log,
         ready=lambda: RUNNER_READY in _text(log),
         stop_timeout_s=3.0,
+    )
+
+
+def host_service(options: StackOptions, project: Path, database_url: str, announcements: int) -> Service:
+    """The serving host, which keeps model servers running; they announce themselves to the guard."""
+    log = options.home / "logs" / "serving.log"
+    stop = ["--stop-s", str(SERVERS_STOP_S), "--guard", str(announcements)]
+    return Service(
+        name="serving",
+        argv=[sys.executable, "-m", "catchment.serving.host", *stop],
+        environment=environment.for_coordinator(options, project, database_url),
+        folder=project,
+        log=log,
+        ready=lambda: HOST_READY in _text(log),
+        stop_timeout_s=3.0,
+        descriptors=(announcements,),
     )
 
 

@@ -30,6 +30,7 @@ from catchment.stack.project import find_project
 from catchment.stack.service import RunningService, Say, Service
 from catchment.stack.services import (
     api_service,
+    host_service,
     postgres_service,
     prefect_service,
     runner_service,
@@ -119,13 +120,25 @@ class Stack:
             together.create_task(self._run("prefect", prefect_service(options, databases.prefect)))
             tokens, token = await self._prepare_store(databases.store)
             together.create_task(self._run("api", api_service(options, self._project, databases.store)))
-        await self._run("runner", runner_service(options, self._project, databases.store))
+        async with _first_failure(), asyncio.TaskGroup() as together:
+            together.create_task(self._run("runner", runner_service(options, self._project, databases.store)))
+            together.create_task(self._run_serving(databases.store))
         async with _first_failure(), asyncio.TaskGroup() as together:
             for index in range(1, options.sites + 1):
                 site = site_service(options, index, site_token=tokens.get(site_name(index)), token=token)
                 together.create_task(self._run("sites", site))
         self._tell()
         self._announce(f"ready {options.api_url}")
+
+    async def _run_serving(self, database_url: str) -> None:
+        """The serving host, where what model servers need is installed."""
+        from catchment.serving.host.serve import missing_packages
+
+        if missing := missing_packages():
+            self._say(f"no models are served on this machine: {', '.join(missing)} lacks (extra 'serving')")
+            return
+        announcements = self._guard.announcements
+        await self._run("runner", host_service(self._options, self._project, database_url, announcements))
 
     async def _start_databases(self) -> _Databases:
         options = self._options

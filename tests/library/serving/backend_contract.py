@@ -40,7 +40,7 @@ class Harness(Protocol):
         """A new serving, whose row is in the store."""
 
     def model(self, kind: Kind) -> ServedModel:
-        """A ready version: `identity` gives its input `x`, FP32 [n, 2], back as `y`; `broken` does not load."""
+        """A ready version: `identity` gives its input `x`, FP32 [n, 2], back as `y`; `broken` cannot load."""
 
     def crash(self, workload: Workload) -> None:
         """Have one of the workload's ready model servers die."""

@@ -170,6 +170,48 @@ def test_the_guard_ends_everything_when_its_owner_is_killed(tmp_path: Path, deaf
         process.stdout.close()
 
 
+def test_what_a_service_starts_in_its_last_moment_is_ended_too(tmp_path: Path) -> None:
+    """A service holds the guard's second pipe; what it starts outlives it, and is announced there."""
+    mark = tmp_path / "pid"
+    starting = """
+        import pathlib, signal, subprocess, sys
+        from catchment.stack import guard
+        pipe = int(sys.argv[1])
+        def start(*_):
+            late = guard.announced(pipe, ["sleep", "600"], signal.SIGTERM)
+            child = subprocess.Popen(late, start_new_session=True, pass_fds=(pipe,))
+            pathlib.Path(sys.argv[2]).write_text(str(child.pid))
+            raise SystemExit
+        signal.signal(signal.SIGTERM, start)
+        print("up", flush=True)
+        signal.pause()
+        """
+    owner = """
+        import signal, subprocess, sys
+        from catchment.stack import guard
+        watch = guard.Guard()
+        pipe = watch.announcements
+        program = [sys.executable, "-c", sys.argv[2], str(pipe), sys.argv[1]]
+        command = watch.guarded(program, signal.SIGTERM)
+        subprocess.Popen(command, start_new_session=True, pass_fds=(watch.descriptor, pipe))
+        signal.pause()
+        """
+    command = [sys.executable, "-c", textwrap.dedent(owner), str(mark), textwrap.dedent(starting)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+        process.wait(10)
+        late = int(str(until(lambda: mark.exists() and mark.read_text())))
+        assert until(lambda: not alive(late), 15)
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
 def test_logs_keep_one_older_generation(tmp_path: Path) -> None:
     log = tmp_path / "api.log"
     for text in ("first", "second"):

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from catchment.stack.postgres import running_url
+from tests.conftest import ROOT
+from tests.library.serving.backend_contract import infer, ready, workload
+from tests.library.serving.local_hosts import LocalHarness
 from tests.library.stack.processes import alive, mentioning, until
 
 SERVER = """
@@ -143,6 +146,55 @@ def test_a_part_that_dies_later_is_started_again(up: Callable[..., Up]) -> None:
     os.kill(first, signal.SIGKILL)
     assert until(lambda: running.pid("runner") != first)
     assert "runner was killed by SIGKILL; started again" in running.said()
+
+
+@pytest.fixture
+def served(up: Callable[..., Up], project: Path, tmp_path: Path) -> Iterator[tuple[Up, LocalHarness]]:
+    """A running system whose serving host can start real model servers."""
+    (project / "api" / "model_server").symlink_to(ROOT / "api" / "model_server")
+    running = up("--sqlite")
+    assert running.line().startswith("ready ")
+    harness = LocalHarness(running.home, f"sqlite:///{running.home / 'catchment.db'}", tmp_path)
+    yield running, harness
+    harness.close()
+
+
+def test_model_servers_outlive_their_host_and_end_with_the_system(served: tuple[Up, LocalHarness]) -> None:
+    running, harness = served
+    wanted = workload(harness, replicas=2)
+    harness.backend.apply(wanted)
+    ready(harness, wanted)
+    pids = harness.pids(wanted)
+    (host,) = [pid for pid in mentioning("catchment.serving.host") if pid in mentioning(str(running.home))]
+    os.kill(host, signal.SIGKILL)
+    assert until(lambda: "serving was killed by SIGKILL; started again" in running.said())
+    harness.backend.apply(wanted.scaled(3))
+    ready(harness, wanted.scaled(3))
+    assert harness.pids(wanted)[:2] == pids
+    for endpoint in harness.backend.endpoints(wanted):
+        assert infer(endpoint, [1.0, 2.0]) == [1.0, 2.0]
+    pids = harness.pids(wanted)
+    running.process.send_signal(signal.SIGTERM)
+    assert running.ended() == (0, "")
+    assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("host_first", [False, True])
+def test_no_model_server_outlives_a_system_that_was_killed(
+    served: tuple[Up, LocalHarness], tmp_path: Path, host_first: bool
+) -> None:
+    running, harness = served
+    wanted = workload(harness, replicas=2)
+    harness.backend.apply(wanted)
+    ready(harness, wanted)
+    victims = [running.process.pid]
+    if host_first:
+        victims[:0] = [pid for pid in mentioning("--guard") if pid in mentioning(str(running.home))]
+        assert len(victims) == 2
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    running.process.wait(10)
+    assert until(lambda: not mentioning(str(tmp_path)), 15)
 
 
 def test_a_second_one_on_the_same_home_is_refused(up: Callable[..., Up]) -> None:

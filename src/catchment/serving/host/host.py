@@ -15,12 +15,11 @@ from catchment.serving.host.lock import HostLock
 from catchment.serving.host.places import Models, Places
 from catchment.serving.host.replica import Pace, Replica, Seen
 from catchment.serving.host.rows import ReplicaId, Wanted
-from catchment.serving.topics import WORKLOADS
+from catchment.serving.topics import HOST_READY, WORKLOADS
 from catchment.store import Store
 from catchment.store.database import Transaction
 
 log = logging.getLogger(__name__)
-READY = "serving host ready"
 LOOK_S = 5.0
 """The store is looked at so often even without a signal."""
 STANDBY_S = 1.0
@@ -118,7 +117,7 @@ class Host:
     def _say_ready(self) -> None:
         if not self._told_ready:
             self._told_ready = True
-            log.info("%s", READY)
+            log.info("%s", HOST_READY)
 
     def _stand_by(self) -> None:
         """Another host has the lock: what runs here is its to start, and not ours any more."""
