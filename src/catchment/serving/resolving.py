@@ -19,7 +19,7 @@ from catchment.model_jobs import rows as job_rows
 from catchment.model_jobs.spec import parse
 from catchment.model_jobs.states import ENDED, Phase
 from catchment.models import formats
-from catchment.serving import seldon
+from catchment.serving import saying, seldon
 from catchment.serving.claim import RolloutClaim
 from catchment.serving.spec import MODEL_ID, Metric, Predictor, ServingSpec
 from catchment.serving.workload import Backend, ServedModel, Workload
@@ -191,6 +191,7 @@ def _run(
         return row.uid if row is not None else model_jobs.insert_new(tx, claim.namespace, new, Actor())
 
     uid = store.db.write(step)
+    saying.say(store, claim, f"waiting for ModelJob {name}")
     limit_s = store.settings.serving_conversion_timeout_s
     deadline = time.monotonic() + limit_s
     while not stop.is_set():

@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from catchment import faults
 from catchment.catalog import rows as catalog_rows
 from catchment.errors import CatchmentError, JobStopped, RolloutFailed, WrongState
-from catchment.serving import asking, comparing, resolving, rows, undoing, watching
+from catchment.serving import asking, comparing, resolving, rows, saying, undoing, watching
 from catchment.serving.backends import open_backend
 from catchment.serving.claim import RolloutClaim, held, stop_watched
 from catchment.serving.spec import Canary, ServingSpec
@@ -192,20 +192,12 @@ def await_ready(store: Store, claim: RolloutClaim) -> Found:
                 raise RolloutFailed(f"not ready within {limit_s:g} s: {waits}")
             if waits != said:
                 said = waits
-                _say(store, claim, f"waiting for model servers: {waits}")
+                saying.say(store, claim, f"waiting for model servers: {waits}")
             store.db.signals.wait(ticket, LOOK_S)
     watching.look(store, claim.uid)
     known = done(store, claim, READY)
     count = sum(each.ready for each in seen.values())
     return known or finish(store, claim, READY, {"replicas": count}, f"{count} model servers are ready")
-
-
-def _say(store: Store, claim: RolloutClaim, message: str) -> None:
-    def step(tx: Transaction) -> None:
-        held(tx, claim)
-        rows.change_rollout(tx, claim.uid, claim.number, message=message[:2000])
-
-    store.db.write(step)
 
 
 def _waits(seen: dict[str, Observed]) -> str:
