@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 
@@ -14,6 +15,7 @@ from api import errors, openapi
 from api.access import LoopbackOnly, Tokens
 from api.caretaking import Caretaker
 from api.deps import Context
+from api.gateway import Gateway, GatewayFirst
 from api.passthrough import Registry
 from api.readiness import Readiness
 from api.routes import (
@@ -62,6 +64,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
     if settings.auth == "loopback":
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
+    app.add_middleware(GatewayFirst)
     errors.install(app)
     artifacts = passthrough if settings.registry_url else oci
     for part in (jobs, logs, models, registry, model_jobs, namespaces, system, exchange, artifacts):
@@ -80,6 +83,7 @@ def _lifespan(
         current_default_thread_limiter().total_tokens = THREADS
         try:
             app.state.context = await asyncio.to_thread(_open, settings, launcher, closing, ends)
+            app.state.context.gateway.start()
             yield
         finally:
             closing.set()
@@ -91,6 +95,8 @@ def _lifespan(
 
 async def _close(context: Context | None) -> None:
     """End what only the event loop can end."""
+    if context is not None:
+        await context.gateway.close()
     if context is not None and context.registry is not None:
         await context.registry.close()
 
@@ -111,16 +117,18 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
     caretaker = Caretaker(store)
     caretaker.start()
     ends.callback(caretaker.stop)
+    tokens = Tokens(store)
     return Context(
         settings=settings,
         store=store,
         launcher=launcher,
         supervisor=supervisor,
-        tokens=Tokens(store),
+        tokens=tokens,
         readiness=Readiness(store, launcher, supervisor),
         closing=closing,
         caretaker=caretaker,
         describing=Describing(),
+        gateway=Gateway(store, settings, tokens, random.Random()),  # noqa: S311 - traffic is no secret
         registry=Registry(settings) if settings.registry_url else None,
     )
 
