@@ -10,12 +10,13 @@ from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanag
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from api import errors, openapi
 from api.access import LoopbackOnly, Tokens
 from api.caretaking import Caretaker
 from api.deps import Context
-from api.gateway import Gateway, GatewayFirst
+from api.gateway import Gateway
 from api.passthrough import Registry
 from api.readiness import Readiness
 from api.routes import (
@@ -34,11 +35,23 @@ from api.supervision import Supervisor
 from catchment import __version__
 from catchment.catalog.artifacts import Describing
 from catchment.jobs.launcher import Launcher
+from catchment.serving.gateway.addresses import is_gateway
 from catchment.settings import Settings
 from catchment.store import open_store
 
 THREADS = 24
 """Requests worked on at once; with the exchange's own threads no more than the database pool's 32."""
+
+
+class Api(FastAPI):
+    """The application; what is for servings never enters its machinery, which costs more than the gateway."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and is_gateway(scope["path"]):
+            await self.state.context.gateway.answer(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None, launcher: Launcher | None = None) -> FastAPI:
@@ -49,7 +62,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
         launcher: makes flow runs; Prefect's when left out.
     """
     settings = settings or Settings()
-    app = FastAPI(
+    app = Api(
         title="Catchment",
         version=__version__,
         summary="Federated learning jobs, and the exchange that sites dial out to.",
@@ -64,7 +77,6 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
     if settings.auth == "loopback":
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
-    app.add_middleware(GatewayFirst)
     errors.install(app)
     artifacts = passthrough if settings.registry_url else oci
     for part in (jobs, logs, models, registry, model_jobs, namespaces, system, exchange, artifacts):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,8 +70,8 @@ class Exchange:
         self._replayable = True
         self._connection: Connection | None = None
         self._gone = False
-        self._ends = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._arrived = 0
+        self._deadline: asyncio.Timeout | None = None
         self._watch: asyncio.Task[None] | None = None
         self.started = False
 
@@ -90,13 +89,18 @@ class Exchange:
             TooLarge, DeadlinePassed, NotServing, TransferError: what the client is to be told.
         """
         loop = asyncio.get_running_loop()
-        self._ends = loop.time() + self._means.settings.gateway_timeout_s
-        await self._collect()
-        self._timer = loop.call_later(WATCH_AFTER_S, self._takes_long)
+        self._deadline = asyncio.timeout(self._means.settings.gateway_timeout_s)
+        watch = loop.call_later(WATCH_AFTER_S, self._watch_client)
         try:
-            await self._ask_until_answered()
+            async with self._deadline:
+                await self._collect()
+                await self._ask_until_answered()
+        except TimeoutError:
+            self._means.counting.event("timed_out")
+            what = "the serving did not answer" if self._complete else "the request's body did not arrive"
+            raise DeadlinePassed(f"{what} in time") from None
         finally:
-            self._timer.cancel()
+            watch.cancel()
             if self._watch is not None:
                 self._watch.cancel()
                 await asyncio.gather(self._watch, return_exceptions=True)
@@ -109,36 +113,28 @@ class Exchange:
         if self._length == 0 or self._method != "POST":
             self._complete = True
             return
-        parts: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout_at(self._ends):
-                async for part in self._parts(0):
-                    parts.append(part)
-                    size += len(part)
-                    if size > KEPT_BYTES:
-                        break
-        except TimeoutError:
-            raise DeadlinePassed("the request's body did not arrive in time") from None
-        self._body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._body = await self._part()
+        if self._complete:
+            return
+        parts = [self._body]
+        while not self._complete and self._arrived <= KEPT_BYTES:
+            parts.append(await self._part())
+        self._body = b"".join(parts)
 
-    async def _parts(self, size: int) -> AsyncIterator[bytes]:
-        """What comes of the body after `size` bytes. Raises TooLarge, ClientDisconnect."""
-        most = self._means.settings.gateway_max_request_bytes
-        while not self._complete:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
+    async def _part(self) -> bytes:
+        """What comes next of the body. Raises TooLarge, ClientDisconnect."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        part = bytes(message.get("body", b""))
+        self._arrived += len(part)
+        if self._arrived > self._means.settings.gateway_max_request_bytes:
+            raise too_large(self._means.settings.gateway_max_request_bytes)
+        if self._arrived == self._length or not message.get("more_body", False):
+            if self._length is not None and self._arrived != self._length:
                 raise ClientDisconnect
-            part = bytes(message.get("body", b""))
-            size += len(part)
-            if size > most:
-                raise too_large(most)
-            if size == self._length or not message.get("more_body", False):
-                self._complete = True
-                if self._length is not None and size != self._length:
-                    raise ClientDisconnect
-            if part:
-                yield part
+            self._complete = True
+        return part
 
     async def _ask_until_answered(self) -> None:
         balance = self._means.balance
@@ -165,8 +161,6 @@ class Exchange:
                 self._count_broken(place, began)
             if not is_tried_again(len(tried), broken, replayable=self._replayable):
                 raise TransferError(_gave_up(len(tried), replayable=self._replayable))
-            if asyncio.get_running_loop().time() > self._ends:
-                raise DeadlinePassed("no model server answered in time")
             self._means.counting.event("retried")
 
     async def _look_again(self) -> None:
@@ -212,6 +206,10 @@ class Exchange:
                 self._count_broken(place, began)
                 raise TransferError(f"the model server of {place.key} broke off: {error}") from None
             return "stale" if connection.used > 1 else "reset"
+        except asyncio.CancelledError:
+            if not self.started and not self._gone and self._complete:
+                self._count_broken(place, began)  # its time was over
+            raise
         finally:
             self._connection = None
             self._means.balance.end(place)
@@ -285,8 +283,9 @@ class Exchange:
     async def _send_all(self, connection: Connection, first: bytes) -> None:
         framed = self._length is None
         await connection.send(chunk(first) if framed else first)
-        async for part in self._parts(len(first)):
-            await connection.send(chunk(part) if framed else part)
+        while not self._complete:
+            if part := await self._part():
+                await connection.send(chunk(part) if framed else part)
         if framed:
             await connection.send(LAST_CHUNK)
 
@@ -315,7 +314,8 @@ class Exchange:
     async def _pass_on(self, connection: Connection) -> None:
         """A larger reply, as it comes and as the client takes it."""
         limit = self._means.settings.gateway_timeout_s
-        self._ends = float("inf")
+        assert self._deadline is not None  # noqa: S101 - runs
+        self._deadline.reschedule(None)
         with contextlib.suppress(TimeoutError):
             while True:
                 async with asyncio.timeout(limit):
@@ -325,18 +325,10 @@ class Exchange:
                     return
         raise BrokenOff(f"nothing moved for {limit:g} s")
 
-    def _takes_long(self) -> None:
-        """Called again and again while the request runs: is its time over, does its client still wait?"""
-        loop = asyncio.get_running_loop()
-        left = self._ends - loop.time()
-        if left <= 0:
-            self._means.counting.event("timed_out")
-            if self._connection is not None:
-                self._connection.fail(DeadlinePassed("the serving did not answer in time"))
-            return
-        if self._watch is None and self._complete:
+    def _watch_client(self) -> None:
+        """The request takes longer than most: does its client still wait?"""
+        if self._complete:
             self._watch = asyncio.ensure_future(self._until_gone())
-        self._timer = loop.call_later(min(left, 1.0), self._takes_long)
 
     async def _until_gone(self) -> None:
         while True:

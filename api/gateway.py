@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from api.access import Tokens, foreign
 from api.forwarding import BrokenOff, Exchange, Means, announced, drain
@@ -34,7 +34,7 @@ from catchment.errors import (
     Unauthorized,
     Unreachable,
 )
-from catchment.serving.gateway.addresses import Asked, is_gateway, parse
+from catchment.serving.gateway.addresses import Asked, parse
 from catchment.serving.gateway.choosing import Balance
 from catchment.serving.gateway.counting import Counting, FiguresWriter, Sample
 from catchment.serving.gateway.table import Route, Table
@@ -57,19 +57,6 @@ STATUS: dict[type[CatchmentError], int] = {
     Unreachable: 503,
     DeadlinePassed: 504,
 }
-
-
-class GatewayFirst:
-    """Middleware: what is for a serving goes to the process's gateway, everything else on."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and is_gateway(scope["path"]):
-            await scope["app"].state.context.gateway.answer(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
 
 
 class Gateway:
