@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
@@ -52,16 +52,23 @@ class LoopbackOnly:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reason = _foreign(Headers(scope=scope)) if scope["type"] == "http" else None
+        reason = None
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            reason = foreign(headers.getlist("host"), headers.getlist("origin"))
         if reason is None:
             await self._app(scope, receive, send)
         else:
             await answer(scope, 403, reason)(scope, receive, send)
 
 
-def _foreign(headers: Headers) -> str | None:
-    """Why a request is not from this machine's own programs and pages; None when it is."""
-    hosts, origins = headers.getlist("host"), headers.getlist("origin")
+def foreign(hosts: Sequence[str], origins: Sequence[str]) -> str | None:
+    """Why a request is not from this machine's own programs and pages; None when it is.
+
+    Args:
+        hosts: its Host headers.
+        origins: its Origin headers.
+    """
     if len(hosts) != 1 or not is_loopback(_host_of(hosts[0])):
         return f"without a login this server answers to loopback names only, not to Host {', '.join(hosts)!r}"
     if not all(_is_local_origin(origin) for origin in origins):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from api import errors, openapi
 from api.access import LoopbackOnly, Tokens
 from api.caretaking import Caretaker
 from api.deps import Context
+from api.gateway import Gateway
 from api.passthrough import Registry
 from api.readiness import Readiness
 from api.routes import (
@@ -35,11 +38,23 @@ from api.supervision import Supervisor
 from catchment import __version__
 from catchment.catalog.artifacts import Describing
 from catchment.jobs.launcher import Launcher
+from catchment.serving.gateway.addresses import is_gateway
 from catchment.settings import Settings
 from catchment.store import open_store
 
 THREADS = 24
 """Requests worked on at once; with the exchange's own threads no more than the database pool's 32."""
+
+
+class Api(FastAPI):
+    """The application; what is for servings never enters its machinery, which costs more than the gateway."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and is_gateway(scope["path"]):
+            await self.state.context.gateway.answer(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None, launcher: Launcher | None = None) -> FastAPI:
@@ -50,7 +65,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
         launcher: makes flow runs; Prefect's when left out.
     """
     settings = settings or Settings()
-    app = FastAPI(
+    app = Api(
         title="Catchment",
         version=__version__,
         summary="Federated learning jobs, and the exchange that sites dial out to.",
@@ -86,6 +101,7 @@ def _lifespan(
         current_default_thread_limiter().total_tokens = THREADS
         try:
             app.state.context = await asyncio.to_thread(_open, settings, launcher, closing, ends)
+            app.state.context.gateway.start()
             yield
         finally:
             closing.set()
@@ -97,6 +113,8 @@ def _lifespan(
 
 async def _close(context: Context | None) -> None:
     """End what only the event loop can end."""
+    if context is not None:
+        await context.gateway.close()
     if context is not None and context.registry is not None:
         await context.registry.close()
 
@@ -120,16 +138,18 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
     watch = ServingWatch(store)
     watch.start()
     ends.callback(watch.stop)
+    tokens = Tokens(store)
     return Context(
         settings=settings,
         store=store,
         launcher=launcher,
         supervisor=supervisor,
-        tokens=Tokens(store),
+        tokens=tokens,
         readiness=Readiness(store, launcher, supervisor),
         closing=closing,
         caretaker=caretaker,
         describing=Describing(),
+        gateway=Gateway(store, settings, tokens, random.Random()),  # noqa: S311 - traffic is no secret
         registry=Registry(settings) if settings.registry_url else None,
     )
 

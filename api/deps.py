@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from api import oci_face
 from api.access import LOCAL_ADMIN, Tokens
 from api.caretaking import Caretaker
+from api.gateway import Gateway
 from api.oci_face import OWN_TOKEN, is_passed_on
 from api.passthrough import Registry
 from api.readiness import Readiness
@@ -45,6 +46,7 @@ class Context:
     closing: asyncio.Event
     caretaker: Caretaker
     describing: Describing
+    gateway: Gateway
     registry: Registry | None = None
 
 

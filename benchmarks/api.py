@@ -30,7 +30,7 @@ from sqlalchemy import insert, text
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from serving import api_process  # noqa: E402
+from processes import api_process  # noqa: E402
 from table import Line, show  # noqa: E402
 
 from catchment.catalog import manager  # noqa: E402

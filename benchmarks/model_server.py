@@ -158,7 +158,7 @@ def _floor(file: Path, shape: tuple[int, ...]) -> float:
 @contextmanager
 def running(server: str, folder: Path, kserve: str | None) -> Iterator[tuple[int, tuple[int, int]]]:
     """A server of the model: its process id, and its ports."""
-    from serving import free_port
+    from processes import free_port
 
     ports = free_port(), free_port()
     if server == "kserve":

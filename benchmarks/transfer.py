@@ -34,7 +34,7 @@ from sqlalchemy import insert
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from serving import READY_S, api_process, cpu_seconds, memory_bytes, migrated_store  # noqa: E402
+from processes import READY_S, api_process, cpu_seconds, memory_bytes, migrated_store  # noqa: E402
 from table import Line, show  # noqa: E402
 
 from catchment.models.tensors import file_digest  # noqa: E402

@@ -151,6 +151,28 @@ class Settings(BaseSettings):
         Seconds,
         Field(description="How long a rollout waits for the conversion of a model that its backend needs."),
     ] = 1800.0
+    gateway_timeout_s: Annotated[
+        Seconds,
+        Field(
+            description="How long a request to a serving may take until its answer begins, the arrival of its "
+            "body included; then nothing may stand still for so long."
+        ),
+    ] = 60.0
+    gateway_max_request_bytes: Annotated[
+        int, Field(gt=0, description="Largest request that the gateway passes on to a serving.")
+    ] = 256 * 2**20
+    gateway_mirror_share: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Share of the inferences that the other version is asked too while a rollout is live; "
+            "0: none are compared.",
+        ),
+    ] = 0.2
+    gateway_mirror_bytes: Annotated[
+        int, Field(ge=0, description="Larger requests and answers of servings are never compared.")
+    ] = 256 * 2**10
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""
