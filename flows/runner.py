@@ -154,8 +154,8 @@ class Runner:
                 state = self.client.read_flow_run(UUID(run_id)).state
             except ObjectNotFound:
                 continue
-            if state is None or state.is_final() or state.is_paused():
-                continue  # one that is paused was suspended: it begins anew when somebody resumes it
+            if state is None or state.is_final() or state.is_paused() or state.is_scheduled():
+                continue  # a suspended run begins anew when somebody resumes it, and may have been already
             if state.type == StateType.CANCELLING or child.cancelling_since is not None:
                 self.client.set_flow_run_state(UUID(run_id), Cancelled(), force=True)
             else:

@@ -60,12 +60,12 @@ def status(http: httpx.Client, name: str) -> dict[str, Any]:
     return found
 
 
-def until(http: httpx.Client, name: str, phase: str) -> dict[str, Any]:
-    """The status once the newest rollout is in this phase."""
+def until(http: httpx.Client, name: str, phase: str, *before: str) -> dict[str, Any]:
+    """The status once the newest rollout is in this phase, after those that it may be in before."""
 
     def there() -> dict[str, Any] | None:
         now = status(http, name)
-        assert now["rollout"]["phase"] in (phase, *LIVE), now["rollout"]
+        assert now["rollout"]["phase"] in (phase, *LIVE, *before), now["rollout"]
         return now if now["rollout"]["phase"] == phase else None
 
     wait_until(there, timeout_s=90, what=f"rollout of {name} to be {phase}")
@@ -147,8 +147,7 @@ def test_a_suspended_rollout_is_approved_by_resuming_it_in_prefect(system: Any, 
     suspended = lambda: httpx.get(run).json()["state"]["type"] == "PAUSED"  # noqa: E731
     wait_until(suspended, timeout_s=20, what="the run to be suspended")
     httpx.post(f"{run}/resume", json={}).raise_for_status()
-    LIVE.add("AwaitingApproval")
-    now = until(http, "asked", "Promoted")
+    now = until(http, "asked", "Promoted", "AwaitingApproval")
     assert now["rollout"]["approvedBy"] == "Prefect"
 
 
