@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-demo: $(STAMP) ## run the whole system and train a model, then stop all of it; KEEP=1 leaves it up
+demo: $(STAMP) ## run the whole system: train a model, convert it, serve it, read digits with it; KEEP=1 leaves it up
 	@$(BIN)/python examples/digits/demo.py $(if $(KEEP),--keep)
 
 example: $(STAMP) ## run the example NAME (fedprox, scaffold, lora, ssa): jobs on a fresh system, and a plot

@@ -37,7 +37,7 @@ import flows.rollout
 import tasks.store
 from catchment.jobs import by_flow_run
 from catchment.model_jobs import manager as model_jobs
-from catchment.serving import manager as servings
+from catchment.serving import deciding
 from catchment.settings import Settings
 from catchment.stopping import on_stop_signals
 from catchment.store import Store, open_store
@@ -181,7 +181,7 @@ class Runner:
             child.cancelling_since = now
             by_flow_run.request_stop(self.store, run_id)
             model_jobs.request_stop_of_run(self.store, run_id)
-            servings.request_stop_of_run(self.store, run_id)
+            deciding.request_stop_of_run(self.store, run_id)
         elif child.pid and now - child.cancelling_since > STOP_GRACE_S + KILL_GRACE_S:
             os.killpg(child.pid, signal.SIGKILL)
         elif child.pid and not child.terminated and now - child.cancelling_since > STOP_GRACE_S:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
@@ -13,7 +13,7 @@ from api.deps import ActorDep, Context, ContextDep, StoreDep, User
 from api.errors import face
 from api.routes.model_jobs import NAMESPACE, Body, Page
 from api.routes.registry import FAILS
-from catchment.serving import manager
+from catchment.serving import deciding, manager
 
 SERVINGS = NAMESPACE + "/servings"
 ONE = SERVINGS + "/{servingID}"
@@ -35,10 +35,10 @@ def _base(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def _answer(here: Context, changed: dict[str, Any]) -> JSONResponse:
-    """What was changed, once the supervisor knows that there is something to do."""
+def _now(here: Context, request: Request, namespace: str, name: str) -> JSONResponse:
+    """The serving as it is now; the supervisor is told that there may be something to do."""
     here.supervisor.wake()
-    return JSONResponse(changed)
+    return JSONResponse(manager.get(here.store, namespace, name, _base(request)))
 
 
 @router.post(SERVINGS, status_code=201, response_class=Response, responses=FAILS, openapi_extra=SENT)
@@ -98,6 +98,7 @@ def list_rollouts(
 @router.put(ONE + ":rollback", response_model=serving_schemas.Serving, responses=FAILS)
 @face("registry")
 def roll_back(
+    request: Request,
     here: ContextDep,
     actor: ActorDep,
     namespace: str,
@@ -105,28 +106,38 @@ def roll_back(
     to: Annotated[int | None, Query(ge=1, description="Number of a rollout; the one before.")] = None,
 ) -> JSONResponse:
     """Go back: end the rollout under way, or return to the state of an earlier one, to the digest."""
-    return _answer(here, manager.rollback(here.store, namespace, name, to, actor))
+    deciding.rollback(here.store, namespace, name, to, actor)
+    return _now(here, request, namespace, name)
 
 
 @router.put(ONE + ":approve", response_model=serving_schemas.Serving, responses=FAILS)
 @face("registry")
-def approve_rollout(here: ContextDep, actor: ActorDep, namespace: str, name: Name) -> JSONResponse:
+def approve_rollout(
+    request: Request, here: ContextDep, actor: ActorDep, namespace: str, name: Name
+) -> JSONResponse:
     """Let the rollout that waits for approval go on."""
-    return _answer(here, manager.decide(here.store, namespace, name, True, actor))
+    deciding.decide(here.store, namespace, name, True, actor)
+    return _now(here, request, namespace, name)
 
 
 @router.put(ONE + ":reject", response_model=serving_schemas.Serving, responses=FAILS)
 @face("registry")
-def reject_rollout(here: ContextDep, actor: ActorDep, namespace: str, name: Name) -> JSONResponse:
+def reject_rollout(
+    request: Request, here: ContextDep, actor: ActorDep, namespace: str, name: Name
+) -> JSONResponse:
     """Roll back the rollout that waits for approval."""
-    return _answer(here, manager.decide(here.store, namespace, name, False, actor))
+    deciding.decide(here.store, namespace, name, False, actor)
+    return _now(here, request, namespace, name)
 
 
 @router.put(ONE + ":stop", response_model=serving_schemas.Serving, responses=FAILS)
 @face("registry")
-def stop_rollout(here: ContextDep, actor: ActorDep, namespace: str, name: Name) -> JSONResponse:
+def stop_rollout(
+    request: Request, here: ContextDep, actor: ActorDep, namespace: str, name: Name
+) -> JSONResponse:
     """Stop the rollout that is under way; it is rolled back."""
-    return _answer(here, manager.stop_rollout(here.store, namespace, name, actor))
+    deciding.stop_rollout(here.store, namespace, name, actor)
+    return _now(here, request, namespace, name)
 
 
 # After the others: its pattern fits their paths too.
@@ -134,4 +145,5 @@ def stop_rollout(here: ContextDep, actor: ActorDep, namespace: str, name: Name) 
 @face("registry")
 def update_serving(here: ContextDep, actor: ActorDep, namespace: str, name: Name, body: Body) -> JSONResponse:
     """Change a serving: what runs is rolled out step by step. 409 while a rollout is under way."""
-    return _answer(here, manager.update(here.store, namespace, name, body, actor))
+    manager.update(here.store, namespace, name, body, actor)
+    return _now(here, request, namespace, name)

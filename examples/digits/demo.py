@@ -1,4 +1,4 @@
-"""`make demo`: start the whole system, train the digits job over its REST API, show and judge the result."""
+"""`make demo`: start the system, train the digits job over its REST API, serve its model, read digits."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from types import FrameType
 
 from make_initial import make_initial
 from plot import save_plot
+from serve import serve
 
 from catchment.cli.watching import follow
 from catchment.client import Client, Job, Round
@@ -40,7 +41,7 @@ def main() -> int:
     try:
         home = fresh_home(options.output.absolute() / "home")
         with system(home) as server, Client(server) as client:
-            good = train(client, home, options.output.absolute())
+            good = train(client, home, options.output.absolute()) and serve(client, home)
             if options.keep:
                 print("\nThe system stays up; Ctrl-C ends it.", flush=True)
                 signal.pause()
@@ -68,7 +69,10 @@ def fresh_home(home: Path) -> Path:
 @contextmanager
 def system(home: Path) -> Iterator[str]:
     """Run `catchment up` on free ports; the address of its API. All of it is gone when the context ends."""
-    print("Starting PostgreSQL, the Prefect server, the API, a flow runner and three sites ...", flush=True)
+    print(
+        "Starting PostgreSQL, the Prefect server, the API, a flow runner, a serving host and three sites ...",
+        flush=True,
+    )
     command = [sys.executable, "-m", "catchment.cli", "up", "--home", str(home)]
     up = subprocess.Popen(
         # It ends with this process even when that is killed, and has a session of its own so that
@@ -104,6 +108,7 @@ def stop(up: subprocess.Popen[str]) -> None:
 def train(client: Client, home: Path, output: Path) -> bool:
     """Submit the job, show it until it ends, and report; whether the model is good enough."""
     job = json.loads((HERE / "job.json").read_text())
+    job["register"] = {"name": "digits", "version": "weights"}
     client.create_job("default", job, start=True)
     page = client.version().run_page(client.get_job("default", job["id"]).flow_run_id)
     print(

@@ -74,10 +74,10 @@ class Serving:
         body = {"name": name, "model": f"default/net:{version}", "canary": QUICK, **more}
         manager.create(self.store, "default", body, ANNA)
 
-    def update(self, name: str, version: str, **more: Any) -> dict[str, Any]:
+    def update(self, name: str, version: str, **more: Any) -> None:
         """Its next rollout."""
         body = {"name": name, "model": f"default/net:{version}", "canary": QUICK, **more}
-        return manager.update(self.store, "default", name, body, ANNA)
+        manager.update(self.store, "default", name, body, ANNA)
 
     def roll(self, name: str, attempt: int = 1) -> dict[str, Any]:
         """Drive the rollout that is under way as the flow does; the serving that GET shows."""

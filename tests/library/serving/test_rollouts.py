@@ -8,7 +8,7 @@ import pytest
 
 from catchment import faults
 from catchment.errors import InvalidField, WrongState
-from catchment.serving import manager
+from catchment.serving import deciding, manager
 from catchment.serving.backends import open_backend
 from catchment.serving.rows import key_of
 from tests.library.serving.conftest import ANNA, QUICK, Serving, classifier
@@ -57,13 +57,13 @@ def test_a_serving_s_life(serving: Serving, versions: dict[str, str]) -> None:
     assert {"shift-5", "shift-25", "shift-50"} < found.keys()
     assert found["shift-5"]["probes"] == {"stable": 4, "new": 4}
 
-    manager.rollback(serving.store, "default", "digits", None, ANNA)
+    deciding.rollback(serving.store, "default", "digits", None, ANNA)
     shown = serving.roll("digits")
     assert shown["status"]["traffic"] == {"digits-default-r1": 100}
     assert shown["status"]["models"][0]["digest"] == serving.digest(versions["v1"])
     assert shown["spec"]["predictors"][0]["graph"]["modelUri"] == "default/net:v1"
     with pytest.raises(WrongState, match="has no earlier state: rollout 1 was its first"):
-        manager.rollback(serving.store, "default", "digits", None, ANNA)
+        deciding.rollback(serving.store, "default", "digits", None, ANNA)
 
     assert serving.reasons("digits")[:6] == [
         *("Created", "Pending", "RolloutStarted", "Resolved", "Applied", "Ready")
@@ -145,11 +145,11 @@ def test_a_rollout_that_waits_for_a_person(serving: Serving, versions: dict[str,
     status = serving.roll("asked")["status"]
     assert (status["rollout"]["phase"], status["rollout"]["approval"]) == ("AwaitingApproval", "asked")
     assert status["traffic"] == {"asked-default-r1": 95, "asked-default-r2": 5}
-    manager.decide(serving.store, "default", "asked", True, ANNA)
+    deciding.decide(serving.store, "default", "asked", True, ANNA)
     status = serving.roll("asked", attempt=2)["status"]
     assert (status["rollout"]["phase"], status["rollout"]["approvedBy"]) == ("Promoted", ANNA.login)
     with pytest.raises(WrongState, match="waits for approval"):
-        manager.decide(serving.store, "default", "asked", False, ANNA)
+        deciding.decide(serving.store, "default", "asked", False, ANNA)
 
 
 def test_a_stopped_rollout_goes_back(serving: Serving, versions: dict[str, str]) -> None:
@@ -157,7 +157,7 @@ def test_a_stopped_rollout_goes_back(serving: Serving, versions: dict[str, str])
     serving.roll("halted")
     serving.update("halted", "v2", canary={**QUICK, "approval": True})
     serving.roll("halted")
-    manager.rollback(serving.store, "default", "halted", None, ANNA)
+    deciding.rollback(serving.store, "default", "halted", None, ANNA)
     from catchment.serving.supervise import Rollouts
 
     (row,) = [

@@ -1,0 +1,49 @@
+"""A new rollout of a serving."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, insert
+
+from catchment.catalog.audit import Actor
+from catchment.serving import rows
+from catchment.serving.states import Phase
+from catchment.store.database import Transaction
+from catchment.store.schema import serving_rollouts
+
+
+def add_rollout(
+    tx: Transaction,
+    row: Row[Any],
+    body: dict[str, Any],
+    spec: dict[str, Any],
+    actor: Actor,
+    target: int | None = None,
+) -> int:
+    """A new rollout of a serving that has none under way; its number."""
+    number = int(row.last_rollout) + 1
+    values = {
+        "serving_uid": row.uid,
+        "number": number,
+        "kind": "rollout" if target is None else "rollback",
+        "target": target,
+        "body": body,
+        "spec": spec,
+        "phase": Phase.PENDING,
+        "message": "waiting for a runner",
+        "created_by": who(actor),
+        "created_at": tx.now,
+        "phase_since": tx.now,
+        "steps": {},
+        "workloads": [],
+    }
+    tx.execute(insert(serving_rollouts).values(**values))
+    rows.change(tx, row.uid, rolling=number, last_rollout=number)
+    rows.event(tx, row.uid, "Pending", f"rollout {number} waits for a runner")
+    return number
+
+
+def who(actor: Actor) -> dict[str, str]:
+    """Who asked, as rows keep it."""
+    return {"login": actor.login, "claimed": actor.claimed}
