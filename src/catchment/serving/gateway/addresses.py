@@ -11,7 +11,7 @@ from catchment.errors import NotFound
 PREFIXES = ("/seldon/", "/serving/")
 _OUTER = re.compile(r"/(?:seldon|serving)/([^/]+)/([^/]+)/v2(/.*)?", re.DOTALL)
 _MODEL = re.compile(
-    r"/models/([^/]+)(?:/versions/([A-Za-z0-9._-]{1,64}))?"
+    r"/models/([^/]+)(?:/versions/([A-Za-z0-9][A-Za-z0-9._-]{0,63}))?"
     r"(?:/(ready|config|stats|infer|explain|generate|generate_stream))?"
 )
 _PLAIN = ("", "/", "/health/live", "/health/ready")
