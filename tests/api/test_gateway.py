@@ -19,7 +19,7 @@ from catchment.access import create_token
 from catchment.settings import Settings
 from catchment.store import Store, open_store
 from tests.api.serving import ApiProcess, api_process
-from tests.api.serving_rows import add_endpoint, add_serving, add_workload, figures
+from tests.api.serving_rows import add_endpoint, add_serving, add_workload, drop_endpoints, figures, route
 from tests.conftest import free_port, wait_until
 from tests.model_servers import ModelServer, identity, save, serving
 

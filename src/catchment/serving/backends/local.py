@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Row, select, update
 
 from catchment.errors import InvalidField, NotFound
-from catchment.jobs.times import rfc3339
 from catchment.model_server.config import read_config
 from catchment.models.formats import FORMATS
+from catchment.serving.backends.local_pods import pod_of
 from catchment.serving.host import lock, logs, rows
 from catchment.serving.host.places import Places, files_to_serve
 from catchment.serving.quantities import read_quantity
@@ -161,7 +161,7 @@ class LocalBackend:
             key = each.workload.key
             numbers = {row.replica for row in found if row.key == key}
             numbers |= set() if each.removing else set(range(each.workload.replicas))
-            pods += [_pod(each, number, seen.get((key, number))) for number in sorted(numbers)]
+            pods += [pod_of(each, number, seen.get((key, number))) for number in sorted(numbers)]
         return pods
 
     def log_lines(self, namespace: str, pod: str, container: str, most: int) -> list[tuple[str, str]]:
@@ -209,55 +209,3 @@ def _set_weights(tx: Transaction, uid: str, weights: dict[str, int]) -> bool:
     tx.notify(ROUTES)
     changed = tx.execute(update(servings).where(servings.c.uid == uid).values(weights=weights))
     return bool(changed.rowcount)
-
-
-def _pod(wanted: rows.Wanted, number: int, row: Row[Any] | None) -> dict[str, Any]:
-    workload = wanted.workload
-    state = "starting" if row is None else row.state
-    message = "" if row is None else row.message
-    name = f"{workload.key}-{number}"
-    return {
-        "metadata": {
-            "name": name,
-            "namespace": workload.serving.namespace,
-            "uid": f"{workload.serving.uid}-{name}",
-            "creationTimestamp": rfc3339(wanted.created_at),
-            "labels": _labels(workload),
-        },
-        "spec": {"containers": [{"name": workload.graph, "resources": dict(workload.resources)}]},
-        "status": {
-            "phase": {"ready": "Running", "stopping": "Running", "failed": "Failed"}.get(state, "Pending"),
-            "message": message,
-            "podIP": "127.0.0.1",
-            "conditions": [{"type": "Ready", "status": "True" if state == "ready" else "False"}],
-            "containerStatuses": [
-                {
-                    "name": workload.graph,
-                    "ready": state == "ready",
-                    "restartCount": 0 if row is None else row.restarts,
-                    "state": _container_state(
-                        state, message, wanted.created_at if row is None else row.updated_at
-                    ),
-                }
-            ],
-        },
-    }
-
-
-def _container_state(state: str, message: str, since: float) -> dict[str, Any]:
-    if state in ("ready", "stopping"):
-        return {"running": {"startedAt": rfc3339(since)}}
-    if state == "failed":
-        return {"waiting": {"reason": "CrashLoopBackOff", "message": message}}
-    return {"waiting": {"reason": "ContainerCreating", "message": message}}
-
-
-def _labels(workload: Workload) -> dict[str, str]:
-    serving = workload.serving.name
-    return {
-        "app": workload.key,
-        "seldon-deployment-id": serving,
-        "seldon-app": f"{serving}-{workload.graph}",
-        "catchment.io/serving": serving,
-        "catchment.io/workload": workload.key,
-    }

@@ -13,8 +13,9 @@ from catchment.serving.host import adoption, launching, rows
 from catchment.serving.host.launching import Ports, Surroundings
 from catchment.serving.host.lock import HostLock
 from catchment.serving.host.places import Models, Places
-from catchment.serving.host.replica import Pace, Replica, Seen
+from catchment.serving.host.replica import Replica
 from catchment.serving.host.rows import ReplicaId, Wanted
+from catchment.serving.host.seen import Pace, Seen
 from catchment.serving.topics import HOST_READY, WORKLOADS
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -56,6 +57,7 @@ class Host:
         self._replicas: dict[ReplicaId, Replica] = {}
         self._written: dict[ReplicaId, Seen] = {}
         self._stale: set[ReplicaId] = set()
+        self._untidy = True
         self._leads = False
         self._told_ready = False
         self._stopping = threading.Event()
@@ -112,6 +114,7 @@ class Host:
         self._report()
         self._clear_stale()
         self._forget_removed(found)
+        self._tidy(found)
         self._say_ready()
 
     def _say_ready(self) -> None:
@@ -145,7 +148,7 @@ class Host:
             self._written[name] = replica.seen
         pids = [replica.seen.pid or 0 for replica in self._replicas.values()]
         adoption.end_strays(self._places, pids, self._terms.surroundings, self._terms.stop_s)
-        self._models.sweep({each.workload.model.digest for each in found})
+        self._untidy = True
 
     def _clear_stale(self) -> None:
         """Remove the rows of processes that an earlier host had and that are no more."""
@@ -185,6 +188,7 @@ class Host:
             if seen.state == "gone" and self._replicas[name].join(1.0):
                 self._replicas.pop(name).close()
                 del self._written[name]
+                self._untidy = True
 
     def _forget_removed(self, found: list[Wanted]) -> None:
         """Remove the workloads that are to be removed and of which nothing is left."""
@@ -196,10 +200,17 @@ class Host:
                 def step(tx: Transaction, uid: str = uid, key: str = key) -> bool:
                     return rows.forget_workload(tx, uid, key)
 
-                if self._store.db.write(step):
-                    self._places.forget(uid, key)
-                    used = {other.workload.model.digest for other in self._store.db.read(rows.workloads)}
-                    self._models.sweep(used)
+                self._store.db.write(step)
+                self._untidy = True
+
+    def _tidy(self, found: list[Wanted]) -> None:
+        """Remove models and logs of workloads that are gone; nobody begins a replica meanwhile."""
+        if self._untidy:
+            kept = [each.workload for each in found if not each.removing]
+            kept += [replica.workload for replica in self._replicas.values()]
+            self._models.sweep({each.model.digest for each in kept})
+            self._places.sweep({(each.serving.uid, each.key) for each in kept})
+            self._untidy = False
 
     def _end_all(self, *, write: bool = True) -> None:
         """Drain and end every model server; rows of what is gone go, too, where the database answers."""
@@ -216,7 +227,9 @@ class Host:
             if self._replicas:
                 self._store.db.signals.wait(ticket, STANDBY_S)
         for replica in self._replicas.values():
-            if not replica.join(deadline - time.monotonic()):
+            if replica.join(max(0.0, deadline - time.monotonic())):
+                replica.close()
+            else:
                 log.error("%s-%d is left running", replica.workload.key, replica.number)
         self._replicas.clear()
         self._written.clear()

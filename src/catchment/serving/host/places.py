@@ -38,13 +38,16 @@ class Places:
         """The log of a replica of a workload of the serving `uid`."""
         return self.root / uid / f"{key}-{replica}.log"
 
-    def forget(self, uid: str, key: str) -> None:
-        """Remove the logs of a workload that is gone, and the serving's folder with the last of them."""
-        for log in (self.root / uid).glob("*.log*"):
-            if log.name.split(".log")[0].rpartition("-")[0] == key:
-                log.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # others are there still, or it never was
-            (self.root / uid).rmdir()
+    def sweep(self, workloads: Collection[tuple[str, str]]) -> None:
+        """Remove the logs of all workloads, each a serving's uid and a key, but these."""
+        for folder in self.root.iterdir():
+            if folder == self.models or not folder.is_dir():
+                continue
+            for log in folder.glob("*.log*"):
+                if (folder.name, log.name.split(".log")[0].rpartition("-")[0]) not in workloads:
+                    log.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others are there still
+                folder.rmdir()
 
 
 class Models:

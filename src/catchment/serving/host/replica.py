@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from catchment.errors import CatchmentError, Unreachable
 from catchment.serving.host import launching, logs, probing
@@ -17,51 +16,11 @@ from catchment.serving.host.launching import Ports, Surroundings
 from catchment.serving.host.places import Models, Places
 from catchment.serving.host.process import Alarm, ServerProcess
 from catchment.serving.host.restarts import Restarts, Verdict
+from catchment.serving.host.seen import Pace, Seen, State
 from catchment.serving.workload import Workload
 
 log = logging.getLogger(__name__)
 END_LOOK_S = 0.2
-State = Literal["starting", "ready", "stopping", "failed", "gone"]
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How often a replica is looked at, and how long everything may take, in seconds.
-
-    Attributes:
-        look: between two looks while it starts.
-        probe: between two questions whether it lives.
-        answer: it must answer such a question within this.
-        misses: so many questions in a row without an answer are a hang.
-        load: it must be ready within this.
-        healthy: after so long its earlier crashes are forgotten.
-        leave: between the word that it stops and the signal: gateways turn to others meanwhile.
-        told: how long is waited for that word to be written down.
-        margin: beyond the time to drain, before it is killed.
-    """
-
-    look: float = 0.05
-    probe: float = 2.0
-    answer: float = 2.0
-    misses: int = 4
-    load: float = 600.0
-    healthy: float = 60.0
-    leave: float = 0.5
-    told: float = 1.0
-    margin: float = 5.0
-
-
-@dataclass(frozen=True)
-class Seen:
-    """How a replica is: what is written into its row."""
-
-    state: State
-    http: str = ""
-    grpc: str = ""
-    pid: int | None = None
-    pid_start: int | None = None
-    restarts: int = 0
-    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +130,7 @@ class Replica:
             folder = self._models.folder(self.workload.model)
             ports = self._ports()
             argv = launching.command(self.workload, folder, ports)
+            logs.cut(self._log)
             log_start = logs.size(self._log)
             process = launching.start(argv, self.workload, self._surroundings, self._log)
         except (OSError, Unreachable) as error:

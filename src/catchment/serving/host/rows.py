@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, insert, select, update
 
-from catchment.serving.host.replica import Seen
+from catchment.serving.host.seen import Seen
 from catchment.serving.topics import ENDPOINTS
 from catchment.serving.workload import Workload
 from catchment.store.database import Transaction

@@ -18,7 +18,7 @@ import pytest
 from catchment.errors import Unreachable
 from catchment.serving.host.host import Host, Terms
 from catchment.serving.host.launching import Ports, Surroundings, free_ports
-from catchment.serving.host.replica import Pace
+from catchment.serving.host.seen import Pace
 from catchment.serving.workload import Endpoint, Workload
 from tests.conftest import ROOT, wait_until
 from tests.library.serving.backend_contract import absent, infer, ready, workload
