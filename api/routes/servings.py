@@ -143,7 +143,9 @@ def stop_rollout(
 # After the others: its pattern fits their paths too.
 @router.put(ONE, response_model=serving_schemas.Serving, responses=FAILS, openapi_extra=SENT)
 @face("registry")
-def update_serving(here: ContextDep, actor: ActorDep, namespace: str, name: Name, body: Body) -> JSONResponse:
+def update_serving(
+    request: Request, here: ContextDep, actor: ActorDep, namespace: str, name: Name, body: Body
+) -> JSONResponse:
     """Change a serving: what runs is rolled out step by step. 409 while a rollout is under way."""
     manager.update(here.store, namespace, name, body, actor)
     return _now(here, request, namespace, name)
