@@ -64,6 +64,7 @@ def undo(store: Store, uid: str, number: int, why: str, *, owner: str | None = N
     if PROMOTED_STEP in rollout.steps:
         complete(store, uid, number)
         return
+    store.db.write(lambda tx: _going_back(tx, uid, number, why))
     backend = open_backend(store, serving.backend)
     new = {each.key for each in rows.workloads_of(rollout)}
     kept = {each.key for each in store.db.read(lambda tx: rows.stable_workloads(tx, serving))}
@@ -73,6 +74,15 @@ def undo(store: Store, uid: str, number: int, why: str, *, owner: str | None = N
         faults.reach("after_rollback")
         backend.remove(rows.key_of(serving), sorted(new - kept))
     store.db.write(lambda tx: _end(tx, uid, number, why))
+
+
+def _going_back(tx: Transaction, uid: str, number: int, why: str) -> None:
+    """From here on it goes back and not on, whoever takes it up when the backend answers again."""
+    rows.by_uid(tx, uid, lock=True)
+    rollout = rows.rollout(tx, uid, number, lock=True)
+    if rollout.phase not in ENDED and not rollout.stop_requested:
+        rows.change_rollout(tx, uid, number, stop_requested=True, message=why[:2000])
+        rows.event(tx, uid, "RollingBack", f"rollout {number}: {why}", "Warning")
 
 
 def _end(tx: Transaction, uid: str, number: int, why: str) -> None:
