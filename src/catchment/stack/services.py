@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from catchment.client import Client
 from catchment.errors import CatchmentError
-from catchment.serving.host.topics import READY
+from catchment.serving.topics import HOST_READY
 from catchment.stack import environment
 from catchment.stack.options import StackOptions, site_label, site_name
 from catchment.stack.postgres import EmbeddedPostgres
@@ -93,7 +93,7 @@ def host_service(options: StackOptions, project: Path, database_url: str, announ
         environment=environment.for_coordinator(options, project, database_url),
         folder=project,
         log=log,
-        ready=lambda: READY in _text(log),
+        ready=lambda: HOST_READY in _text(log),
         stop_timeout_s=3.0,
         descriptors=(announcements,),
     )

@@ -13,8 +13,8 @@ from catchment.models.formats import FORMATS
 from catchment.serving.backends.local_pods import pod_of
 from catchment.serving.host import lock, logs, rows
 from catchment.serving.host.places import Places, files_to_serve
-from catchment.serving.host.topics import ROUTES, TOPIC
 from catchment.serving.quantities import read_quantity
+from catchment.serving.topics import ROUTES, WORKLOADS
 from catchment.serving.workload import Endpoint, Observed, ServingKey, Workload
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -68,7 +68,7 @@ class LocalBackend:
         def step(tx: Transaction) -> None:
             files_to_serve(tx, workload.model, lock=True)
             rows.put_workload(tx, workload)
-            tx.notify(TOPIC)
+            tx.notify(WORKLOADS)
 
         self._store.db.write(step)
 
@@ -133,7 +133,7 @@ class LocalBackend:
 
         def step(tx: Transaction) -> None:
             rows.remove_workloads(tx, serving.uid, named)
-            tx.notify(TOPIC)
+            tx.notify(WORKLOADS)
 
         self._store.db.write(step)
 
@@ -143,7 +143,7 @@ class LocalBackend:
         def step(tx: Transaction) -> bool:
             _set_weights(tx, serving.uid, {})
             rows.remove_workloads(tx, serving.uid)
-            tx.notify(TOPIC)
+            tx.notify(WORKLOADS)
             return not rows.workloads(tx, serving.uid) and not rows.endpoints(tx, serving.uid)
 
         return self._store.db.write(step)

@@ -16,7 +16,7 @@ from catchment.serving.host.places import Models, Places
 from catchment.serving.host.replica import Replica
 from catchment.serving.host.rows import ReplicaId, Wanted
 from catchment.serving.host.seen import Pace, Seen
-from catchment.serving.host.topics import READY, TOPIC
+from catchment.serving.topics import HOST_READY, WORKLOADS
 from catchment.store import Store
 from catchment.store.database import Transaction
 
@@ -71,7 +71,7 @@ class Host:
         """Keep the store's workloads running until `stop`."""
         try:
             while not self._stopping.is_set():
-                ticket = self._store.db.signals.ticket(TOPIC)
+                ticket = self._store.db.signals.ticket(WORKLOADS)
                 pause_s = self._look_in_peace()
                 if not self._stopping.is_set():
                     self._store.db.signals.wait(ticket, pause_s)
@@ -120,7 +120,7 @@ class Host:
     def _say_ready(self) -> None:
         if not self._told_ready:
             self._told_ready = True
-            log.info("%s", READY)
+            log.info("%s", HOST_READY)
 
     def _stand_by(self) -> None:
         """Another host has the lock: what runs here is its to start, and not ours any more."""
@@ -174,7 +174,7 @@ class Host:
         replica.start()
 
     def _wake(self) -> None:
-        self._store.db.signals.arrived({TOPIC})
+        self._store.db.signals.arrived({WORKLOADS})
 
     def _report(self) -> None:
         """Write down what has changed, and let go of replicas that are gone."""
@@ -218,7 +218,7 @@ class Host:
         for replica in self._replicas.values():
             replica.stop(self._terms.stop_s)
         while write and self._replicas and time.monotonic() < deadline:
-            ticket = self._store.db.signals.ticket(TOPIC)
+            ticket = self._store.db.signals.ticket(WORKLOADS)
             try:
                 self._report()
             except CatchmentError as error:

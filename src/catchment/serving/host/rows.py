@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row, delete, insert, select, update
 
 from catchment.serving.host.seen import Seen
-from catchment.serving.host.topics import ROUTES
+from catchment.serving.topics import ENDPOINTS
 from catchment.serving.workload import Workload
 from catchment.store.database import Transaction
 from catchment.store.schema import serving_endpoints, serving_workloads
@@ -88,7 +88,7 @@ def forget_workload(tx: Transaction, uid: str, key: str) -> bool:
         return False
     mine = (serving_workloads.c.serving_uid == uid) & (serving_workloads.c.key == key)
     tx.execute(delete(serving_workloads).where(mine))
-    tx.notify(ROUTES)
+    tx.notify(ENDPOINTS)
     return True
 
 
@@ -120,14 +120,14 @@ def write_endpoints(tx: Transaction, host: str, seen: Mapping[ReplicaId, Seen]) 
         if changed.rowcount == 0 and (uid, key) in known:
             names = {"serving_uid": uid, "key": key, "replica": number}
             tx.execute(insert(serving_endpoints).values(**names, **values))
-    tx.notify(ROUTES)
+    tx.notify(ENDPOINTS)
 
 
 def delete_endpoints(tx: Transaction, ids: Iterable[ReplicaId]) -> None:
     """Remove the rows of replicas that are not there."""
     for each in ids:
         tx.execute(delete(serving_endpoints).where(_endpoint(*each)))
-        tx.notify(ROUTES)
+        tx.notify(ENDPOINTS)
 
 
 def _endpoint(uid: str, key: str, number: int) -> Any:
