@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from catchment.errors import ConversionFailed, InvalidField
-from catchment.formats.convert import routes
 from catchment.formats.convert.conversion import Converter, Request
 from catchment.formats.convert.tensor_spec import TensorSpec
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
@@ -32,13 +30,11 @@ def test_a_caffe_model_scores_as_opencv_runs_it(
     converter: Converter,
     caffe_models: Made,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     backend: str,
     inputs: tuple[TensorSpec, ...],
 ) -> None:
-    pair = ("CaffeModel", "ONNX")
-    monkeypatch.setitem(routes.ROUTES, pair, replace(routes.ROUTES[pair], backends=(backend,)))
-    request = Request(caffe_models["small"], *pair, inputs=inputs)
+    options = {"backend": backend}
+    request = Request(caffe_models["small"], "CaffeModel", "ONNX", inputs=inputs, options=options)
     conversion = converter.convert(request, tmp_path / "out")
     assert (conversion.backend, conversion.report.reference) == (backend, "opencv")
     assert_equal_to_source(conversion, "prob")
