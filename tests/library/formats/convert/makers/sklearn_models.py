@@ -89,6 +89,25 @@ class Probe:
 
 joblib.dump(Probe(), named("probing_joblib") / "model.joblib")
 
+HOARD = """
+import os
+number = 0
+while True:
+    with open(f"{os.environ['TMPDIR']}/{number}", "wb") as file:
+        file.write(bytes(1_000_000))
+    number += 1
+"""
+
+
+class Hoarder:
+    """Unpickled, it writes one file after another where it may."""
+
+    def __reduce__(self):
+        return exec, (HOARD, {})
+
+
+joblib.dump(Hoarder(), named("hoarding_joblib") / "model.joblib")
+
 for name, objective, target, more in (
     ("xgboost_binary", "binary:logistic", CLASSES > 0, {}),
     ("xgboost_classes", "multi:softprob", CLASSES, {"num_class": 3}),
