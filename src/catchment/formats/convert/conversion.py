@@ -15,9 +15,10 @@ from catchment.formats.convert.backend import BACKENDS, Backend
 from catchment.formats.convert.comparing import Tolerance
 from catchment.formats.convert.contract import SAMPLES, TARGET, Job
 from catchment.formats.convert.environments import Environment, Environments
+from catchment.formats.convert.job_folder import job_folder
 from catchment.formats.convert.outputs import take_over
 from catchment.formats.convert.routes import Route
-from catchment.formats.convert.running import Runner, Told, UnsupportedByBackend, job_folder
+from catchment.formats.convert.running import Runner, Told, UnsupportedByBackend
 from catchment.formats.convert.samples import Kind
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 

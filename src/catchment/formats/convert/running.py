@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +15,11 @@ import catchment
 from catchment.errors import ConversionFailed, InvalidField, JobStopped
 from catchment.formats.convert import child
 from catchment.formats.convert.backend import Backend
-from catchment.formats.convert.contract import JOB, RESULT, SAMPLES, TARGET, WORK, Job
+from catchment.formats.convert.contract import JOB, RESULT, WORK, Job
 from catchment.formats.convert.environments import Environment
 from catchment.formats.convert.guard import Guard
 from catchment.formats.convert.isolation import Isolation
+from catchment.formats.convert.job_folder import WRITABLE
 from catchment.site import environment, view
 from catchment.site.file_tree import Place
 from catchment.site.launch import Launcher
@@ -34,10 +31,8 @@ from catchment.wire.task import TASK_VARIABLE
 MAX_RESULT_BYTES = 4 * 2**20
 MAX_LOG_BYTES = 1_000_000
 LOG_TAIL = 4000
-REMOVE_S = 120
 MAX_FILES = 100_000
 """Files and folders of one child, temporary ones included."""
-WRITABLE = (SAMPLES, TARGET, WORK)
 _LOG = "output.log"
 _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -91,28 +86,6 @@ class Told:
 
 class UnsupportedByBackend(ConversionFailed):
     """This backend does not know an operator of the model; the next one of the route may."""
-
-
-@contextmanager
-def job_folder(parent: Path | None) -> Iterator[Path]:
-    """A new folder laid out for children; all of it is gone afterwards."""
-    base = (parent or Path(os.environ.get("TMPDIR", "/tmp"))).resolve()  # noqa: S108 - mode 700 below
-    folder = base / f"catchment-conversion-{secrets.token_hex(8)}"
-    folder.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True)
-    try:
-        for name in WRITABLE:
-            (folder / name).mkdir()
-        yield folder
-    finally:
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, also where a child has nested folders deeper than Python calls itself."""
-    try:
-        shutil.rmtree(folder)
-    except RecursionError:
-        subprocess.run(["rm", "-rf", "--", str(folder)], check=True, timeout=REMOVE_S)  # noqa: S607
 
 
 @dataclass(frozen=True)

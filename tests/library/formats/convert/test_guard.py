@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 from catchment.formats.convert.guard import Guard, disk_use
-from catchment.formats.convert.running import job_folder
+from catchment.formats.convert.job_folder import job_folder
 from tests.conftest import wait_until
 
 
