@@ -1,4 +1,7 @@
-"""scikit-learn, XGBoost and LightGBM become ONNX, and score as they did."""
+"""scikit-learn, XGBoost and LightGBM become ONNX, and score as they did.
+
+Models that tests/e2e/test_model_rows.py converts are not repeated here.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,12 @@ ROW = np.zeros((1, 6), np.float32)
 @pytest.mark.parametrize(
     ("name", "source_format", "outputs"),
     [
-        ("forest", "SKLearn", CLASSIFIED),
         ("text_labels", "SKLearn", CLASSIFIED),
         ("regressor", "SKLearn", ("variable",)),
         ("scaler", "SKLearn", ("variable",)),
-        ("xgboost_classes", "XGBoost", CLASSIFIED),
         ("xgboost_registry", "XGBoost", CLASSIFIED),
         ("xgboost_values", "XGBoost", ("variable",)),
         ("lightgbm_binary", "LightGBM", CLASSIFIED),
-        ("lightgbm_classes", "LightGBM", CLASSIFIED),
         ("lightgbm_values", "LightGBM", ("variable",)),
     ],
 )
