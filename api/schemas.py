@@ -260,6 +260,33 @@ class ModelJobList(Shape):
     items: list[ModelJob]
 
 
+class FormatPair(Shape):
+    """A conversion from one format to another."""
+
+    from_: Annotated[str, Field(alias="from")]
+    to: str
+
+
+class ConversionBackend(Shape):
+    """What converts models, as the machine of the API sees it."""
+
+    name: str
+    about: str
+    python: Annotated[str, Field(description="Version of the interpreter that it needs.")]
+    packages: Annotated[dict[str, str], Field(description="Versions of the packages of its environment.")]
+    available: Annotated[bool, Field(description="Its environment is there, or can be built.")]
+    built: Annotated[bool, Field(description="Nothing has to be fetched any more.")]
+    reason: Annotated[str, Field(description="Why it is not available, or what its first use will do.")]
+    converts: list[FormatPair]
+    compares: Annotated[list[str], Field(description="Formats that it runs, for results to be compared.")]
+
+
+class ConversionBackends(Shape):
+    """All backends of conversions."""
+
+    backends: list[ConversionBackend]
+
+
 class EventList(Shape):
     """A page of core/v1 Events."""
 

@@ -1,40 +1,35 @@
 """What a conversion costs beside the bare call of its converter, and how far its result is from its source.
 
-    python benchmarks/conversion.py [--repeats 3] [--json]
-
 Each route is run on a small model, in a warm environment: once as a script that only loads and converts in
 the same environment, and once through `Converter`, with its confined child, the repairs and the gate. Small
 models are the hard case: what is added is the same for large ones.
 
 "conversion" is what the child has used when it is done, samples aside; its end, its keeper and the gate are
-in "verification", so that the sum of both is all. The bare script's figure holds its own end.
+in "verification", so that the sum of both is all. The bare script's figure holds its own end. A part of
+model_jobs.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parent)]
+from table import Line
 
-from table import Line, show  # noqa: E402
-
-from catchment.formats.convert.backend import BACKENDS  # noqa: E402
-from catchment.formats.convert.conversion import Converter, Request  # noqa: E402
-from catchment.formats.convert.environments import Environments  # noqa: E402
-from catchment.formats.convert.isolation import Isolation  # noqa: E402
-from catchment.formats.convert.running import Bounds, Runner  # noqa: E402
-from catchment.formats.convert.tensor_spec import TensorSpec  # noqa: E402
+from catchment.formats.convert.backend import BACKENDS
+from catchment.formats.convert.conversion import Converter, Request
+from catchment.formats.convert.environments import Environments
+from catchment.formats.convert.isolation import Isolation
+from catchment.formats.convert.running import Bounds, Runner
+from catchment.formats.convert.tensor_spec import TensorSpec
 
 MAKERS = Path(__file__).resolve().parent.parent / "tests/library/formats/convert/makers"
 
@@ -121,18 +116,18 @@ CASES = (
 )
 
 
-def main() -> None:
-    """Measure, print a table or JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each; medians are shown")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("~/.cache/catchment-test-environments").expanduser()
-    )
-    asked = parser.parse_args()
+def lines(cache: Path, repeats: int, only: str | None) -> Iterator[Line]:
+    """All routes, or the one of that name, such as "H5 -> ONNX".
+
+    Args:
+        cache: folder of the environments.
+        repeats: runs of each; medians are shown.
+        only: name of a route.
+    """
+    chosen = [case for case in CASES if only in (None, f"{case.source} -> {case.target}")]
     with tempfile.TemporaryDirectory() as name:
-        for each in _measure_all(Path(name), Environments(asked.cache), asked.repeats):
-            show(_lines(each), as_json=asked.json)
+        for each in _measure_all(Path(name), Environments(cache), repeats, chosen):
+            yield from _lines(each)
 
 
 def _lines(found: dict[str, Any]) -> list[Line]:
@@ -145,13 +140,15 @@ def _lines(found: dict[str, Any]) -> list[Line]:
     ]
 
 
-def _measure_all(folder: Path, environments: Environments, repeats: int) -> Iterator[dict[str, Any]]:
-    for backend in sorted({case.backend for case in CASES}):
+def _measure_all(
+    folder: Path, environments: Environments, repeats: int, cases: Sequence[Case]
+) -> Iterator[dict[str, Any]]:
+    for backend in sorted({case.backend for case in cases}):
         python = environments.get(BACKENDS[backend]).python
         command = [python, "-I", MAKERS / f"{backend}_models.py", folder / backend, folder / "canary", "1"]
         subprocess.run(command, check=True, capture_output=True, env=_environment())
     converter = Converter(environments, Runner(Bounds(), Isolation.tried_out(folder)))
-    for case in CASES:
+    for case in cases:
         python = environments.get(BACKENDS[case.backend]).python
         runs = [_measure(case, converter, python, folder, index) for index in range(repeats)]
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
@@ -205,7 +202,3 @@ def _environment() -> dict[str, str]:
 def _children_cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-if __name__ == "__main__":
-    main()

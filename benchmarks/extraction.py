@@ -1,33 +1,27 @@
 """Extraction beside loading the model through its framework: CPU time and peak memory of the child process.
 
-    python benchmarks/extraction.py [--python tensorflow=/other/venv/bin/python ...] [--json]
-
 The floor is a process that imports the framework and loads the same file, where this interpreter has the
 framework, or one that is given. The first lines are an interpreter that does nothing: less cannot be had. The
 best of several runs each, of CPU time (user and system); memory is the largest resident set, mapped pages
-included.
+included. A part of model_jobs.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from table import Line, show
+from table import Line
 
 from catchment.formats.extract import running
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tests.library.formats.extract import onnx_writing as onnx
 from tests.library.formats.extract.sampled import SAMPLES
 from tests.library.formats.extract.test_fields import PMML, nets
@@ -150,26 +144,21 @@ CASES: dict[str, tuple[str, str, Peer | None]] = {
 }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--python", action="append", default=[], metavar="MODULE=PROGRAM", help="has a framework"
-    )
-    parser.add_argument("--only", help="one case by name")
-    parser.add_argument("--json", action="store_true", help="one object a line instead of a table")
-    options = parser.parse_args()
-    pythons = dict(each.split("=", 1) for each in options.python)
+def lines(pythons: Mapping[str, str], only: str | None) -> Iterator[Line]:
+    """All cases, or the one of that name.
+
+    Args:
+        pythons: module of a framework -> interpreter that has it, where this one has not.
+        only: name of a case.
+    """
     with tempfile.TemporaryDirectory() as folder:
         write_by_hand(Path(folder))
         nothing = best([sys.executable, "-I", "-c", "pass"], dict(os.environ))
-        show([Line("extract", "nothing: CPU", nothing[0], None, "s")], as_json=options.json)
-        show([Line("extract", "nothing: peak memory", nothing[1], None, "MB")], as_json=options.json)
+        yield Line("extract", "nothing: CPU", nothing[0], None, "s")
+        yield Line("extract", "nothing: peak memory", nothing[1], None, "MB")
         for name in CASES:
-            if options.only in (None, name):
-                show(measured(name, Path(folder), pythons), as_json=options.json)
+            if only in (None, name):
+                yield from measured(name, Path(folder), pythons)
 
 
 def write_by_hand(folder: Path) -> None:
@@ -201,7 +190,7 @@ def huge() -> bytes:
     return onnx.model(onnx.graph(nodes, inputs, [onnx.value_info(f"h{parts}", dims=("n", 8192))], weights))
 
 
-def measured(name: str, by_hand: Path, pythons: dict[str, str]) -> Iterator[Line]:
+def measured(name: str, by_hand: Path, pythons: Mapping[str, str]) -> Iterator[Line]:
     """CPU time and memory of one case, beside its framework's."""
     sample, format_name, peer = CASES[name]
     folder = by_hand / sample if (by_hand / sample).exists() else SAMPLES / sample
@@ -213,7 +202,7 @@ def measured(name: str, by_hand: Path, pythons: dict[str, str]) -> Iterator[Line
     yield Line("extract", f"{name}: peak memory", ours[1], theirs[1] if theirs else None, "MB")
 
 
-def loaded(peer: Peer, folder: Path, pythons: dict[str, str]) -> tuple[float, float] | None:
+def loaded(peer: Peer, folder: Path, pythons: Mapping[str, str]) -> tuple[float, float] | None:
     """The same of the framework; None where no interpreter has it."""
     python = pythons.get(peer.module) or (sys.executable if importlib.util.find_spec(peer.module) else None)
     if python is None:
@@ -235,7 +224,3 @@ def best(command: list[str], environ: dict[str, str]) -> tuple[float, float]:
     )
     cpu, memory = launched.stdout.split()
     return float(cpu), float(memory) * 1024 / 1e6
-
-
-if __name__ == "__main__":
-    main()

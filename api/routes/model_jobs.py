@@ -14,6 +14,8 @@ from api.bodies import small_body
 from api.deps import ActorDep, ContextDep, StoreDep, User
 from api.errors import face
 from api.routes.registry import FAILS
+from catchment.formats.convert import listing
+from catchment.formats.convert.environments import Environments
 from catchment.model_jobs import manager, spec
 
 NAMESPACE = "/api/v1alpha1/namespaces/{namespace}"
@@ -96,3 +98,11 @@ def list_model_job_events(
 ) -> JSONResponse:
     """A ModelJob's events, oldest first: one for each transition and each step."""
     return JSONResponse(manager.events(store, namespace, name, start=start, limit=limit))
+
+
+@router.get("/api/v1/conversion/backends", response_model=schemas.ConversionBackends)
+@face("own")
+def list_conversion_backends(here: ContextDep) -> JSONResponse:
+    """What converts models, and whether it is available on the API's machine; nothing is built by asking."""
+    environments = Environments(here.settings.effective_environments_dir)
+    return JSONResponse({"backends": listing.backends(environments)})

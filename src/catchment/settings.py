@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     cache_dir: Annotated[
         Path | None, Field(description="Local copies of remote blobs; empty: cache/ in the home folder.")
     ] = None
+    environments_dir: Annotated[
+        Path | None,
+        Field(description="Environments of converters; empty: environments/ in the folder of copies."),
+    ] = None
     auth: Annotated[
         Literal["loopback", "tokens"],
         Field(description="'loopback': no token, only this machine; 'tokens': bearer tokens always."),
@@ -191,3 +195,8 @@ class Settings(BaseSettings):
     def effective_cache_dir(self) -> Path:
         """The folder of local copies of remote blobs."""
         return self.cache_dir or self.home / "cache"
+
+    @property
+    def effective_environments_dir(self) -> Path:
+        """The folder of converters' environments."""
+        return self.environments_dir or self.effective_cache_dir / "environments"

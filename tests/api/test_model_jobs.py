@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from api import schemas
+from catchment.formats.convert import builder
+from catchment.formats.convert.backend import BACKENDS, Backend
 from catchment.model_jobs import rows
 from tests.api.serving import InProcess, RecordingLauncher
 from tests.api.test_registry import ONNX, packed, refused, upload
@@ -169,3 +173,26 @@ def test_a_deleted_job_is_cancelled_in_prefect(
     api("DELETE", f"{JOBS}/job")
     wait_until(lambda: api("GET", f"{JOBS}/job").status_code == 404, timeout_s=20, what="the deletion")
     assert len(launcher.cancelled) == len(launcher.launched)
+
+
+def test_backends_are_listed_with_their_state_and_none_is_built(
+    api: InProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(BACKENDS, "old", Backend("old", "uv", "2.7", "one without a lock", folder=tmp_path))
+    monkeypatch.setattr(builder, "interpreter", lambda version: None)
+    answer = api("GET", "/api/v1/conversion/backends")
+    assert answer.status_code == 200, answer.text
+    schemas.ConversionBackends.model_validate(answer.json())
+    found = {each["name"]: each for each in answer.json()["backends"]}
+    assert set(found) == set(BACKENDS)
+    assert (found["base"]["available"], found["base"]["built"], found["base"]["reason"]) == (True, True, "")
+    assert found["mmdnn"]["available"] is False
+    assert found["mmdnn"]["reason"] == "there is no Python 3.11 on this machine"
+    assert found["mmdnn"]["converts"] == [{"from": "CaffeModel", "to": "ONNX"}]
+    assert found["mmdnn"]["packages"]["mmdnn"]
+    assert found["opencv"]["compares"] == ["CaffeModel"]
+    assert found["old"]["reason"] == "its lock requirements.lock is not there"
+    assert not api.store.settings.effective_environments_dir.exists()
+    problem = api("POST", "/api/v1/conversion/backends")
+    assert problem.status_code == 405
+    assert problem.json()["title"]

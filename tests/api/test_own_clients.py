@@ -17,7 +17,7 @@ from catchment.store import open_store
 from catchment.wire.messages import Blob, PollRequest, Registration, WorkResult
 from tests.api.orders import REGISTRATION, digest_of, offer_work
 from tests.api.serving import api_process
-from tests.conftest import free_port
+from tests.conftest import free_port, wait_until
 
 WEIGHTS = bytes(range(256)) * 8192
 UPDATE = bytes(reversed(range(256))) * 8192
@@ -50,6 +50,30 @@ def test_the_rest_client_and_the_api_agree(url: str, job: Callable[..., dict[str
         with pytest.raises(NotFound):
             client.create_job("nowhere", job())
         assert client.list_sites() == []
+
+
+def test_the_rest_client_and_the_api_agree_on_model_jobs(url: str) -> None:
+    document = b"metadata: {name: reads}\nspec: {model: 'default/net:v1', extraction: {format: ONNX}}"
+    with Client(url) as client:
+        jobs = client.model_jobs
+        assert jobs.create(document) == "reads"
+        with pytest.raises(Refused, match="exists already"):
+            jobs.create(document)
+        spec = {"model": "default/net:v1", "extraction": {}}
+        named = jobs.create({"metadata": {"generateName": "many-"}, "spec": spec})
+        assert named.startswith("many-")
+        assert [each.name for each in jobs.list()] == [named, "reads"]
+        assert [each.name for each in jobs.list(label="extract", offset=1, limit=1)] == ["reads"]
+        assert jobs.list(label="convert") == []
+        found = jobs.wait("reads", timeout_s=0)
+        assert (found.phase, found.kind, found.ended) == ("Pending", "extraction", False)
+        assert jobs.events("reads")[0]["reason"] == "Pending"
+        assert jobs.logs("reads") == ()
+        assert {each["name"] for each in jobs.backends()} > {"base", "mmdnn"}
+        jobs.delete("reads")
+        wait_until(lambda: "reads" not in [each.name for each in jobs.list()], timeout_s=20, what="the end")
+        with pytest.raises(NotFound):
+            jobs.get("nothing")
 
 
 def test_the_sites_half_of_the_exchange_and_the_api_agree(url: str, home: Path) -> None:

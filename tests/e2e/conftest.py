@@ -21,6 +21,7 @@ import pytest
 from catchment.faults import FOLDER_VARIABLE
 from catchment.models.tensors import write_tensors
 from tests.conftest import ROOT, wait_until
+from tests.model_files.environments import environments_folder
 
 LEASE_S = 5.0
 ENDED = {"FINISHED", "FAILED", "STOPPED"}
@@ -208,6 +209,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         "CATCHMENT_JOB_LEASE_S": "3",
         "CATCHMENT_SUPERVISE_S": "0.5",
         "CATCHMENT_COHORT_WAIT_S": "40",
+        "CATCHMENT_ENVIRONMENTS_DIR": str(environments_folder()),
     }
     log = home.with_name("up.log").open("wb")
     up = subprocess.Popen(

@@ -90,12 +90,15 @@ def test_what_is_empty_follows_from_home(tmp_path: Path) -> None:
     assert settings.effective_database_url == f"sqlite:///{tmp_path / 'catchment.db'}"
     assert settings.effective_storage_url == tmp_path.as_uri()
     assert settings.effective_cache_dir == tmp_path / "cache"
+    assert settings.effective_environments_dir == tmp_path / "cache" / "environments"
     given = Settings(
         home=tmp_path, database_url="postgresql://h/d", storage_url="s3://b/p", cache_dir=tmp_path / "c"
     )
     assert given.effective_database_url == "postgresql://h/d"
     assert given.effective_storage_url == "s3://b/p"
     assert given.effective_cache_dir == tmp_path / "c"
+    assert given.effective_environments_dir == tmp_path / "c" / "environments"
+    assert Settings(environments_dir=tmp_path / "e").effective_environments_dir == tmp_path / "e"
 
 
 def test_settings_do_not_change() -> None:

@@ -16,6 +16,9 @@ COMMANDS = {
     "tls": LazyCommand("catchment.cli.tls", "tls", "Make certificates for the API and the sites."),
     "job": LazyCommand("catchment.cli.job", "job", "Create, start, follow and stop federated jobs."),
     "model": LazyCommand("catchment.cli.model", "model", "Upload, download and look at versions of models."),
+    "modeljob": LazyCommand(
+        "catchment.cli.modeljob", "modeljob", "Read signatures of models, and convert them."
+    ),
     "registry": LazyCommand(
         "catchment.cli.registry", "registry", "Look into registries of models, and copy artifacts."
     ),

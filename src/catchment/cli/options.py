@@ -23,7 +23,7 @@ namespace_option = click.option(
     default="default",
     show_default=True,
     envvar="CATCHMENT_NAMESPACE",
-    help="Namespace of the job or model.",
+    help="Namespace of the job, model or ModelJob.",
 )
 home_option = click.option(
     "--home",

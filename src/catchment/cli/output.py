@@ -17,6 +17,11 @@ STATE_COLOURS = {
     "STOPPING": "yellow",
     "STOPPED": "yellow",
     "DELETING": "yellow",
+    "Pending": "white",
+    "Running": "cyan",
+    "Succeeded": "green",
+    "Failed": "red",
+    "Deleting": "yellow",
 }
 
 

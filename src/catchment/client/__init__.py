@@ -3,6 +3,7 @@
 from catchment.client.client import Client
 from catchment.client.events import EventStream, LogEnd, LogLine, LogPage
 from catchment.client.following import follow_logs
+from catchment.client.model_job import ModelJob
 from catchment.client.results import (
     Checkpoint,
     Job,
@@ -24,6 +25,7 @@ __all__ = [
     "LogEnd",
     "LogLine",
     "LogPage",
+    "ModelJob",
     "Namespace",
     "Outage",
     "Round",

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode
 
 from catchment.client.connection import Connection
 from catchment.client.events import EventStream, LogPage
+from catchment.client.model_jobs import ModelJobs
 from catchment.client.models import Models
 from catchment.client.results import Job, Namespace, Round, Site, Version, listed
 from catchment.errors import NotFound, Refused, Unreachable
@@ -56,6 +57,8 @@ class Client:
         self.server = self._connection.server
         self.models = Models(self._connection, partial(self._connect, TRANSFER_S))
         """Models: create, push, pull, list, look at, update and delete their versions."""
+        self.model_jobs = ModelJobs(self._connection)
+        """ModelJobs: create, list, look at, wait for and delete them; which backends convert."""
 
     def __enter__(self) -> Client:
         return self

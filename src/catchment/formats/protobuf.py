@@ -1,24 +1,118 @@
-"""The protobuf wire format (protobuf.dev, "Encoding"), read from a memory map without schema or copies."""
+"""Protobuf's wire format, walked in place without a schema: what is not asked for is skipped and never read.
+
+A field is a tag (number and kind) and a value: kind 0 a varint, 1 eight bytes, 2 a length and so many bytes,
+5 four bytes (protobuf.dev, "Encoding"). Groups (3 and 4) are used by no model format. Standard library only,
+for readers that must be light; repeated floats are in `protobuf_reals`.
+"""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
+from typing import TypeAlias
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+MAX_TEXT_BYTES = 64 * 1024
+MAX_DEPTH = 60
+"""Of messages in messages; protobuf itself stops at 100."""
+
 _FIXED = {FIXED64: 8, FIXED32: 4}
+_LARGE = 128 * 1024
+"""Around each byte that is read the kernel maps up to some megabytes of a file that it has cached."""
+_SIGN = 2**63
 
-Field = tuple[int, int, int, memoryview]
-"""Number, wire type, value of a varint (else 0), bytes of everything else (else empty)."""
-
-_EMPTY = memoryview(b"")
+Buffer: TypeAlias = bytes | mmap.mmap | memoryview
 
 
 class Broken(ValueError):
     """Bytes that are no protobuf message; whoever reads a file says which file in an error of its own."""
+
+
+class Message:
+    """A span of bytes that is taken for a message, a text or packed numbers, as the caller knows it to be."""
+
+    __slots__ = ("_begin", "_data", "_end")
+
+    def __init__(self, data: Buffer, begin: int = 0, end: int | None = None) -> None:
+        self._data = data
+        self._begin = begin
+        self._end = len(data) if end is None else end
+
+    def __len__(self) -> int:
+        return self._end - self._begin
+
+    def __iter__(self) -> Iterator[tuple[int, int | Message]]:
+        """Number and value of each field, in the file's order.
+
+        Raises:
+            Broken: the bytes are no message.
+        """
+        data, at, end = self._data, self._begin, self._end
+        while at < end:
+            tag = data[at]
+            at += 1
+            if tag & 0x80:
+                tag, at = self._varint(at - 1)
+            number, kind = tag >> 3, tag & 7
+            if not number:
+                raise Broken(f"a field before byte {at} has the number 0")
+            if kind == BYTES:
+                length, at = self._varint(at)
+                begin, at = at, at + length
+                self._check(at)
+                if length > _LARGE and isinstance(data, mmap.mmap):
+                    data.madvise(mmap.MADV_DONTNEED)  # what was passed by need not stay in memory
+                yield number, Message(data, begin, at)
+            elif kind == VARINT:
+                value, at = self._varint(at)
+                yield number, value
+            elif kind in _FIXED:
+                begin, at = at, at + _FIXED[kind]
+                self._check(at)
+                yield number, Message(data, begin, at)
+            else:
+                raise Broken(f"a field before byte {at} is of kind {kind}")
+
+    def view(self) -> memoryview:
+        """The bytes, without a copy."""
+        return memoryview(self._data)[self._begin : self._end]
+
+    def behind(self, inner: Message, more: int = 0) -> Message:
+        """The rest of this message behind one of its fields, and behind `more` bytes."""
+        return Message(self._data, inner._end + more, self._end)
+
+    def text(self) -> str:
+        """The bytes as text; what is no UTF-8 is replaced."""
+        if len(self) > MAX_TEXT_BYTES:
+            raise Broken(f"a name has {len(self)} bytes")
+        return bytes(self._data[self._begin : self._end]).decode("utf-8", "replace")
+
+    def packed(self, max_numbers: int = 1024) -> Iterator[int]:
+        """The bytes as varints, one behind the other."""
+        at = self._begin
+        while at < self._end:
+            value, at = self._varint(at)
+            max_numbers -= 1
+            if max_numbers < 0:
+                raise Broken("a list holds far more numbers than it may")
+            yield value
+
+    def _varint(self, at: int) -> tuple[int, int]:
+        data, end, value = self._data, self._end, 0
+        for shift in range(0, 70, 7):
+            if at >= end:
+                break
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value & 0xFFFF_FFFF_FFFF_FFFF, at
+        raise Broken(f"a number before byte {at} does not end")
+
+    def _check(self, end: int) -> None:
+        if end > self._end:
+            raise Broken(f"a field ends {end - self._end} bytes behind what holds it")
 
 
 def mapped(path: Path) -> memoryview:
@@ -33,134 +127,58 @@ def mapped(path: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The unsigned varint at `at`, and where the next byte is.
-
-    Raises:
-        Broken: it is cut off, or longer than 64 bits.
-    """
-    value = 0
-    for count, byte in enumerate(data[at : at + 10]):
-        value |= (byte & 0x7F) << (7 * count)
-        if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, at + count + 1
-    raise Broken(f"a number at byte {at} is cut off or too long")
+def message(value: int | Message) -> Message:
+    """The value, which must have bytes. Raises Broken."""
+    if isinstance(value, int):
+        raise Broken("a field holds a number where a message belongs")
+    return value
 
 
-def fields(data: memoryview) -> Iterator[Field]:
-    """The fields of one message, in their order; nested messages are memoryviews to read in turn.
-
-    Raises:
-        Broken: a length leads beyond the message, or the wire type is none (no model format uses groups).
-    """
-    at, end = 0, len(data)
-    while at < end:
-        key, at = varint(data, at)
-        number, kind = key >> 3, key & 7
-        if number == 0:
-            raise Broken(f"field number 0 before byte {at}")
-        if kind == VARINT:
-            value, at = varint(data, at)
-            yield number, kind, value, _EMPTY
-            continue
-        if kind == BYTES:
-            size, at = varint(data, at)
-        elif kind in _FIXED:
-            size = _FIXED[kind]
-        else:
-            raise Broken(f"wire type {kind} before byte {at}")
-        if size > end - at:
-            raise Broken(f"field {number} claims {size} bytes, {end - at} are left")
-        yield number, kind, 0, data[at : at + size]
-        at += size
+def text(value: int | Message) -> str:
+    """The value, which must be text; for people. Raises Broken."""
+    return message(value).text()
 
 
-def signed(value: int) -> int:
-    """A varint as int64 or int32: negative numbers are written as 64-bit two's complement."""
-    return value - (1 << 64) if value >> 63 else value
+def exact_text(value: int | Message) -> str:
+    """The value, which must be text that is exactly what was meant. Raises Broken."""
+    return decoded(message(value).view())
 
 
-def text(data: memoryview) -> str:
-    """A string field.
-
-    Raises:
-        Broken: it is no UTF-8.
-    """
+def decoded(data: memoryview) -> str:
+    """Bytes as text. Raises Broken where they are no UTF-8."""
     try:
         return str(data, "utf-8")
     except UnicodeDecodeError:
         raise Broken("a name is no UTF-8 text") from None
 
 
-def integers(kind: int, value: int, data: memoryview) -> list[int]:
-    """One occurrence of a repeated int field: a single value, or a packed run of them.
-
-    Raises:
-        Broken: a number is cut off, or the field is no integer.
-    """
-    if kind == VARINT:
-        return [signed(value)]
-    if kind != BYTES:
-        raise Broken("an integer has the wire type of something else")
-    found, at = [], 0
-    while at < len(data):
-        each, at = varint(data, at)
-        found.append(signed(each))
-    return found
+def signed(value: int | Message) -> int:
+    """The value, which must be an int64 or int32. Raises Broken."""
+    if not isinstance(value, int):
+        raise Broken("a field holds bytes where a number belongs")
+    return value - 2 * _SIGN if value >= _SIGN else value
 
 
-def numbers(data: memoryview, number: int, dtype: str) -> np.ndarray:
-    """All values of one repeated fixed-width field of a message, packed or one by one.
-
-    Args:
-        data: the message.
-        number: the field, at most 15 for values that are written one by one.
-        dtype: '<f4' or '<f8', as the field is declared.
-
-    Raises:
-        Broken: the message is none, or a run does not divide into values.
-    """
-    width = np.dtype(dtype).itemsize
-    single = FIXED32 if width == 4 else FIXED64
-    parts: list[np.ndarray] = []
-    rest = data
-    while len(rest):
-        ran = _run(rest, number << 3 | single, dtype) if number < 16 else None
-        if ran is not None:
-            parts.append(ran)
-            rest = rest[len(ran) * (width + 1) :]
-            continue
-        found, kind, _, content = next(fields(rest))
-        if found == number:
-            if kind not in {single, BYTES} or len(content) % width:
-                raise Broken(f"field {number} holds no {dtype} values")
-            parts.append(np.frombuffer(content, dtype))
-        rest = rest[_size(rest, content) :]
-    return np.concatenate(parts) if len(parts) > 1 else parts[0] if parts else np.zeros(0, dtype)
+def numbers(value: int | Message, max_numbers: int = 1024) -> Iterator[int]:
+    """One or several int64: repeated fields come packed or one by one. Raises Broken."""
+    if isinstance(value, int):
+        yield signed(value)
+    else:
+        for each in value.packed(max_numbers):
+            yield signed(each)
 
 
-def _run(data: memoryview, tag: int, dtype: str) -> np.ndarray | None:
-    """The values that `data` begins with, written one by one as (tag, value) pairs; None without any."""
-    if data[0] != tag:
-        return None
-    pair = np.dtype([("tag", "u1"), ("value", dtype)])
-    most, looked = len(data) // pair.itemsize, 64
-    while True:  # a window that doubles: a short run must not cost a look at the whole file
-        pairs = np.frombuffer(data, pair, min(looked, most))
-        others = np.flatnonzero(pairs["tag"] != tag)
-        if len(others) or len(pairs) == most:
-            break
-        looked *= 2
-    if not most:
-        raise Broken("a value is cut off")
-    return pairs["value"][: others[0] if len(others) else most]
+def first(holder: Message, number: int) -> int | Message | None:
+    """The first field of this number; None where there is none."""
+    return next((value for found, value in holder if found == number), None)
 
 
-def _size(data: memoryview, content: memoryview) -> int:
-    """How many bytes the first field of `data` takes; `content` is what `fields` gave for it."""
-    key, at = varint(data, 0)
-    if key & 7 == VARINT:
-        return varint(data, at)[1]
-    if key & 7 == BYTES:
-        at = varint(data, at)[1]
-    return at + len(content)
+def pair(holder: Message) -> tuple[str, Message | None]:
+    """Key and value of one entry of a map that has texts as keys and messages as values."""
+    key, found = "", None
+    for number, value in holder:
+        if number == 1:
+            key = text(value)
+        elif number == 2:
+            found = message(value)
+    return key, found

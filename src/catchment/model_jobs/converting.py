@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +42,23 @@ def convert(
     spec = rows.spec_of(job)
     if spec.conversion is None:
         raise ConversionFailed("the job has no conversion")
+    inputs = tuple(TensorSpec(each.name, each.dtype, _open(each.shape)) for each in spec.inputs)
+    try:
+        signature = _stored_signature(store, job.source_id, inputs)
+    except InvalidField as error:
+        raise ConversionFailed(f"spec.{error}") from error
     request = Request(
         source=source,
         source_format=spec.conversion.mmdnn.from_,
         target_format=spec.conversion.mmdnn.to,
-        signature=_stored_signature(store, job.source_id),
-        inputs=tuple(TensorSpec(each.name, each.dtype, _open(each.shape)) for each in spec.inputs),
+        signature=signature,
+        inputs=inputs,
         options=spec.conversion.options,
         seed=SEED,
         tolerance=spec.tolerance,
     )
     folder = target.parent
-    environments = Environments(store.settings.effective_cache_dir / "environments", progress=say)
+    environments = Environments(store.settings.effective_environments_dir, progress=say)
     converter = Converter(environments, Runner(Bounds(), Isolation.tried_out(folder)), scratch=folder)
     try:
         return converter.convert(request, target, stop)
@@ -64,23 +70,38 @@ def _open(shape: list[int]) -> tuple[int | None, ...]:
     return tuple(None if size < 0 else size for size in shape)
 
 
-def _stored_signature(store: Store, model_id: str) -> ModelSignature | None:
-    """The signature that an extraction has left with the source version, where it says shapes."""
+def _stored_signature(store: Store, model_id: str, asked: tuple[TensorSpec, ...]) -> ModelSignature | None:
+    """What the source version says of itself, where it says the shapes of all inputs.
+
+    Outputs count by their names: few formats say their sizes. What is asked for may open or fix a dimension.
+
+    Raises:
+        InvalidField: what is asked for contradicts it.
+    """
     row = store.db.read(lambda tx: catalog_rows.by_id(tx, model_id))
     signature = (row.config or {}).get("signature") or {}
     inputs = [_tensor(each) for each in signature.get("inputs", [])]
     outputs = [_tensor(each) for each in signature.get("outputs", [])]
-    if not inputs or None in inputs or None in outputs:
+    if not inputs or any(each.shape is None or not each.dtype for each in inputs):
         return None
-    return ModelSignature(tuple(each for each in inputs if each), tuple(each for each in outputs if each))
+    wanted = {each.name: each for each in asked}
+    if strange := sorted(set(wanted) - {each.name for each in inputs}):
+        raise InvalidField("inputs", f"names {strange[0]!r}, which the version's signature does not know")
+    agreed = (_agreed(each, wanted[each.name]) if each.name in wanted else each for each in inputs)
+    return ModelSignature(tuple(agreed), tuple(outputs))
 
 
-def _tensor(told: Mapping[str, Any]) -> TensorSpec | None:
-    """A tensor of an ormbfile; None where its shape or dtype is not said."""
-    size, dtype = told.get("size"), told.get("dType", "")
-    if not size or not dtype:
-        return None
-    return TensorSpec(told["name"], dtype, _open([int(each) for each in size]))
+def _tensor(told: Mapping[str, Any]) -> TensorSpec:
+    """A tensor of an ormbfile, which has no empty sizes and dtypes: these are not known then."""
+    size = [int(each) for each in told.get("size", ())]
+    return TensorSpec(told["name"], told.get("dType", ""), _open(size) if size else None)
+
+
+def _agreed(stored: TensorSpec, asked: TensorSpec) -> TensorSpec:
+    """The stored tensor with the dimensions open, or fixed, that are asked to be."""
+    if not stored.fits(asked):
+        raise InvalidField("inputs", f"says {asked}, the version's signature says {stored}")
+    return replace(stored, shape=asked.shape)
 
 
 def differences(said: Mapping[str, Any], read: Extracted) -> list[str]:

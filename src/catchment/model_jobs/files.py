@@ -69,6 +69,18 @@ def _placed(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def copy_external_data(folder: Path) -> None:
+    """Give the weights beside an ONNX file bytes of their own, in place.
+
+    The onnx package reads none from a file of several names. Safe to repeat.
+    """
+    for path in (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".onnx"):
+        if path.stat().st_nlink > 1:
+            aside = path.with_name(f".{path.name}.own")
+            shutil.copyfile(path, aside)
+            aside.replace(path)
+
+
 def keep_made(store: Store, claim: ModelJobClaim, folder: Path) -> list[VersionFile]:
     """Make the files of a conversion blobs that belong to the job, until it pushes them.
 

@@ -124,13 +124,16 @@ def read_body(raw: bytes, content_type: str) -> object:
     """The tree of a body in YAML, of which JSON is a part.
 
     Raises:
-        InvalidField: it is none, or uses what only YAML can (aliases, tags).
+        InvalidField: it is none, gives a key twice, or uses what only YAML can (aliases, tags).
     """
     if len(raw) > documents.MAX_YAML_BYTES:
         raise InvalidField("body", f"is larger than {documents.MAX_YAML_BYTES} bytes")
+    text = _NO_BLANK.sub(rb"\1: ", raw)
     try:
-        documents.read_yaml(_NO_BLANK.sub(rb"\1: ", raw), "the body")
-        return yaml.safe_load(_NO_BLANK.sub(rb"\1: ", raw))
+        documents.read_yaml(text, "the body")
+        if twice := documents.repeated_key(text.decode()):
+            raise InvalidField(twice, "is given twice")
+        return yaml.safe_load(text)
     except (BadArtifact, yaml.YAMLError, ValueError) as error:
         raise InvalidField(
             "body", f"is no JSON and no YAML ({content_type or 'no Content-Type'}): {error}"

@@ -159,6 +159,8 @@ def convert(store: Store, claim: ModelJobClaim) -> tuple[Found, str]:
     """
     source = files.source_folder(store, claim)
     job = store.db.write(lambda tx: held(tx, claim))
+    if job.steps[PULL]["format"] == "ONNX":
+        files.copy_external_data(source)
     target = work_folder(store, claim.uid) / files.MADE
     shutil.rmtree(target, ignore_errors=True)
     with stop_watched(store, claim) as stop:

@@ -83,6 +83,52 @@ def _check_events(text: str, what: str) -> None:
             raise BadArtifact(f"{what} is nested more than {_MAX_DEPTH} deep")
 
 
+def repeated_key(text: str) -> str:
+    """The path of the first key that a mapping holds twice, such as `spec.model`; "" where none does.
+
+    YAML readers keep the last of the two without a word.
+
+    Raises:
+        yaml.YAMLError: the text is no YAML.
+    """
+    holders: list[_Holder] = []
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        ends = isinstance(event, yaml.CollectionEndEvent)
+        if ends:
+            holders.pop()
+        elif isinstance(event, yaml.NodeEvent) and holders and holders[-1].wants_key:
+            key = str(getattr(event, "value", "?"))
+            if isinstance(event, yaml.ScalarEvent) and key in holders[-1].keys:
+                return ".".join([*(each.at for each in holders[:-1]), key])
+            holders[-1].begin(key)
+        if isinstance(event, yaml.CollectionStartEvent):
+            holders.append(_Holder(isinstance(event, yaml.MappingStartEvent)))
+        elif holders and (ends or isinstance(event, yaml.NodeEvent)):
+            holders[-1].go_on()
+    return ""
+
+
+class _Holder:
+    """A mapping or a list that is being read: which keys it had, and at which one it is."""
+
+    def __init__(self, is_mapping: bool) -> None:
+        self.is_mapping = is_mapping
+        self.wants_key = is_mapping
+        self.keys: set[str] = set()
+        self.at = "" if is_mapping else "0"
+
+    def begin(self, key: str) -> None:
+        self.keys.add(key)
+        self.at = key
+
+    def go_on(self) -> None:
+        """A key, or a value, has ended."""
+        if self.is_mapping:
+            self.wants_key = not self.wants_key
+        else:
+            self.at = str(int(self.at) + 1)
+
+
 def _check_size(data: bytes, limit: int, what: str) -> None:
     if len(data) > limit:
         raise BadArtifact(f"{what} is {len(data)} bytes, {limit} are allowed")

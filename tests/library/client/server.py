@@ -16,12 +16,13 @@ Answer = tuple[int, Any] | Callable[[], tuple[int, Any]]
 class TableServer:
     """Answers `METHOD /path?query` with (status, JSON or bytes); an unknown path with 404 problem details.
 
-    A list of answers is given out one by one, its last for ever.
+    A list of answers is given out one by one, its last for ever. `headers` are what an answer has besides.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.answers: dict[str, Answer | list[Answer]] = {}
         self.asked: list[tuple[str, Any, dict[str, str]]] = []
+        self.headers: dict[str, dict[str, str]] = {}
         self.counts: dict[str, int] = defaultdict(int)
         self.close_each = False
         owner = self
@@ -37,6 +38,8 @@ class TableServer:
                 raw = content if isinstance(content, bytes) else json.dumps(content).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
+                for name, value in owner.headers.get(line, {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(raw)
                 if owner.close_each:  # without saying so: as a server that gives up idle connections
@@ -116,4 +119,16 @@ def round_document(
             {**site, "site": "site-2", "outcome": "failed", "reason": "exit code 1\nand more"},
         ],
         "evaluation": [],
+    }
+
+
+def model_job_document(phase: str = "Pending", message: str = "", **more: Any) -> dict[str, Any]:
+    """A ModelJob as the API shows it."""
+    pair = {"mmdnn": {"from": "H5", "to": "ONNX"}}
+    return {
+        "apiVersion": "kleveross.io/v1alpha1",
+        "kind": "ModelJob",
+        "metadata": {"name": "slims", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"model": "default/net:v1", "desiredTag": "default/net:v2", "conversion": pair},
+        "status": {"phase": phase, "message": message, **more},
     }

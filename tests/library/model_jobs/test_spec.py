@@ -110,3 +110,18 @@ def test_a_wrong_field_is_named(field: str, body: object) -> None:
 def test_what_is_no_plain_tree_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidField, match=r"^body:"):
         parse(read_body(raw, ""), "default")
+
+
+@pytest.mark.parametrize(
+    ("raw", "field"),
+    [
+        (b"spec: {}\nspec: {}", "spec"),
+        (b"spec:\n  model: a/b:v1\n  desiredTag: a/b:v2\n  model: a/c:v1", "spec.model"),
+        (b'{"metadata": {"name": "a", "name": "b"}, "spec": {}}', "metadata.name"),
+        (b"spec: {inputs: [{name: x, shape: [1], name: y}]}", "spec.inputs.0.name"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_named(raw: bytes, field: str) -> None:
+    with pytest.raises(InvalidField, match="is given twice") as caught:
+        read_body(raw, "application/yaml")
+    assert caught.value.field == field

@@ -15,9 +15,10 @@ from catchment.formats.convert.backend import BACKENDS, Backend
 from catchment.formats.convert.comparing import Tolerance
 from catchment.formats.convert.contract import SAMPLES, TARGET, Job
 from catchment.formats.convert.environments import Environment, Environments
+from catchment.formats.convert.job_folder import job_folder
 from catchment.formats.convert.outputs import take_over
 from catchment.formats.convert.routes import Route
-from catchment.formats.convert.running import Runner, Told, UnsupportedByBackend, job_folder
+from catchment.formats.convert.running import Runner, Told, UnsupportedByBackend
 from catchment.formats.convert.samples import Kind
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 
@@ -31,7 +32,7 @@ class Request:
         source_format, target_format: as configs spell them; case does not matter.
         signature: stored with the model, from an extraction; None: there is none.
         inputs: that the user gave; used where there is no stored signature.
-        options: `operation`, `opset`, `signature`, `allow_pickle`; see docs/conversion.md.
+        options: `backend`, `operation`, `opset`, `signature`, `allow_pickle`; see docs/conversion.md.
         seed: of the samples that the gate compares with.
         tolerance: None: by dtype.
     """
@@ -95,6 +96,7 @@ class Converter:
         if target.exists():
             raise ConversionFailed(f"the target {target.name} is there already")
         request = replace(request, options=routes.checked_options(route, request.options))
+        route = routes.narrowed(route, request.options)
         if routes.executes_code(route, request.options):
             self.runner.isolation.require(f"a {route.source} model with allow_pickle")
         with job_folder(self.scratch) as folder:

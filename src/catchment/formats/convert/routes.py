@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from catchment.errors import ConversionFailed, InvalidField
@@ -63,6 +63,7 @@ ROUTES = {
     )
 }
 
+_EVERYWHERE = ("backend",)
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "ONNX": ("operation", "opset"),
     "TorchScript": ("opset",),
@@ -101,11 +102,11 @@ def checked_options(route: Route, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidField: one is not known, or of the wrong kind.
     """
-    known = _OPTIONS.get(route.source, ())
+    known = (*_OPTIONS.get(route.source, ()), *_EVERYWHERE)
     for name, value in options.items():
         if name not in known:
             raise InvalidField(
-                name, f"is no option of {route.source} to {route.target}; known: {', '.join(known) or 'none'}"
+                name, f"is no option of {route.source} to {route.target}; known: {', '.join(known)}"
             )
         if name == "opset" and (
             isinstance(value, bool) or not isinstance(value, int) or not 7 <= value <= 25
@@ -115,7 +116,15 @@ def checked_options(route: Route, options: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidField(name, "must be true or false")
         if name in ("operation", "signature") and not isinstance(value, str):
             raise InvalidField(name, "must be a text")
+        if name == "backend" and value not in route.backends:
+            raise InvalidField(name, f"must be one that converts this: {', '.join(route.backends)}")
     return dict(options)
+
+
+def narrowed(route: Route, options: Mapping[str, Any]) -> Route:
+    """The route with the one backend that the options ask for, if they do."""
+    wanted = options.get("backend")
+    return replace(route, backends=(wanted,)) if wanted else route
 
 
 def is_lossy(route: Route, options: Mapping[str, Any]) -> bool:

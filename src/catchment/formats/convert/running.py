@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,11 @@ import catchment
 from catchment.errors import ConversionFailed, InvalidField, JobStopped
 from catchment.formats.convert import child
 from catchment.formats.convert.backend import Backend
-from catchment.formats.convert.contract import JOB, RESULT, SAMPLES, TARGET, WORK, Job
+from catchment.formats.convert.contract import JOB, RESULT, WORK, Job
 from catchment.formats.convert.environments import Environment
+from catchment.formats.convert.guard import Guard
 from catchment.formats.convert.isolation import Isolation
+from catchment.formats.convert.job_folder import WRITABLE
 from catchment.site import environment, view
 from catchment.site.file_tree import Place
 from catchment.site.launch import Launcher
@@ -32,9 +31,8 @@ from catchment.wire.task import TASK_VARIABLE
 MAX_RESULT_BYTES = 4 * 2**20
 MAX_LOG_BYTES = 1_000_000
 LOG_TAIL = 4000
-_LOOK_S = 0.1
-_CANCEL_GRACE_S = 1.0
-WRITABLE = (SAMPLES, TARGET, WORK)
+MAX_FILES = 100_000
+"""Files and folders of one child, temporary ones included."""
 _LOG = "output.log"
 _QUIET = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -55,6 +53,7 @@ class Bounds:
         cpu_s: of the processor, per process.
         memory_mb: resident, of all of its processes.
         file_mb: of the largest file that it may write.
+        disk_mb: of all files that it may have at a time, temporary ones included.
         target_mb: of all files that a conversion may make.
         threads: of numerical libraries.
     """
@@ -63,6 +62,7 @@ class Bounds:
     cpu_s: int = 1800
     memory_mb: int = 6000
     file_mb: int = 8000
+    disk_mb: int = 32_000
     target_mb: int = 16_000
     threads: int = 2
 
@@ -88,20 +88,6 @@ class UnsupportedByBackend(ConversionFailed):
     """This backend does not know an operator of the model; the next one of the route may."""
 
 
-@contextmanager
-def job_folder(parent: Path | None) -> Iterator[Path]:
-    """A new folder laid out for children; all of it is gone afterwards."""
-    base = (parent or Path(os.environ.get("TMPDIR", "/tmp"))).resolve()  # noqa: S108 - mode 700 below
-    folder = base / f"catchment-conversion-{secrets.token_hex(8)}"
-    folder.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True)
-    try:
-        for name in WRITABLE:
-            (folder / name).mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
-
 @dataclass(frozen=True)
 class Runner:
     """Starts children on this machine."""
@@ -122,9 +108,11 @@ class Runner:
         """
         job.write()
         (job.folder / RESULT).unlink(missing_ok=True)
-        log = job.folder / _LOG
-        outcome = self._outcome(self._launch(backend, where, job), log, cancel or threading.Event())
-        words = tail(log, LOG_TAIL).strip()
+        launch = self._launch(backend, where, job)
+        outcome, excess = self._outcome(launch, job.folder, cancel or threading.Event())
+        words = tail(job.folder / _LOG, LOG_TAIL).strip()
+        if excess:
+            raise ConversionFailed(f"{backend.name}: it was ended, for {excess}", words)
         if outcome.ending == "stopped":
             raise JobStopped(f"stopped while {backend.name} was at work")
         if outcome.ending != "exited" or outcome.code:
@@ -168,26 +156,14 @@ class Runner:
             sandbox=box,
         )
 
-    def _outcome(self, launch: Launch, log: Path, cancel: threading.Event) -> Outcome:
-        """Wait for the end; a thread listens for the cancel meanwhile."""
+    def _outcome(self, launch: Launch, folder: Path, cancel: threading.Event) -> tuple[Outcome, str]:
+        """Wait for the end; also what too much of the disk it was ended for, in words."""
         if cancel.is_set():
-            return Outcome("stopped")
-        running = Launcher().start(launch, runtime="", log=log, log_bytes=MAX_LOG_BYTES)
-        over = threading.Event()
-
-        def listen() -> None:
-            while not over.is_set():
-                if cancel.wait(_LOOK_S):
-                    running.stop(_CANCEL_GRACE_S)
-                    return
-
-        listener = threading.Thread(target=listen, name="conversion-cancel", daemon=True)
-        listener.start()
-        try:
-            return running.wait()
-        finally:
-            over.set()
-            listener.join(5)
+            return Outcome("stopped"), ""
+        running = Launcher().start(launch, runtime="", log=folder / _LOG, log_bytes=MAX_LOG_BYTES)
+        with Guard(running, folder, self.bounds.disk_mb, MAX_FILES, cancel) as guard:
+            outcome = running.wait()
+        return outcome, guard.excess if outcome.ending == "stopped" else ""
 
 
 def ending(outcome: Outcome, bounds: Bounds) -> str:

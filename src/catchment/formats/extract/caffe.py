@@ -10,7 +10,7 @@ from catchment.formats.extract import prototxt
 from catchment.formats.extract.folder import ModelFolder
 from catchment.formats.extract.prototxt import Block
 from catchment.formats.extract.result import Extracted, TensorSpec, count, shown, sizes
-from catchment.formats.extract.wire import Message, message, numbers, signed, text
+from catchment.formats.protobuf import Message, message, numbers, signed, text
 
 MAX_PROTOTXT_BYTES = 4 * 2**20
 _DTYPE = "float32"

@@ -6,7 +6,7 @@ from catchment.errors import ExtractionFailed
 from catchment.formats.extract import tf_graph
 from catchment.formats.extract.folder import ModelFolder
 from catchment.formats.extract.result import Extracted, TensorSpec, shown
-from catchment.formats.extract.wire import Message
+from catchment.formats.protobuf import Message
 
 _INPUTS = ("Placeholder", "PlaceholderV2")
 _NO_OUTPUTS = ("NoOp", "Assert", "Const", "Placeholder", "PlaceholderV2", "PlaceholderWithDefault")

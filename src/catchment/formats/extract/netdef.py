@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from catchment.errors import ExtractionFailed
 from catchment.formats.extract.folder import ModelFolder
 from catchment.formats.extract.result import Extracted, count, sizes
-from catchment.formats.extract.wire import Message, message, numbers, text
+from catchment.formats.protobuf import Message, message, numbers, text
 
 _MAX_NAMES = 100_000
 

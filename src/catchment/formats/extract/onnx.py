@@ -11,7 +11,7 @@ from catchment.errors import ExtractionFailed
 from catchment.formats.extract import dtypes
 from catchment.formats.extract.folder import ModelFolder
 from catchment.formats.extract.result import Extracted, TensorSpec, count, shown, sizes
-from catchment.formats.extract.wire import MAX_DEPTH, Message, message, numbers, signed, text
+from catchment.formats.protobuf import MAX_DEPTH, Message, message, numbers, signed, text
 
 _STANDARD = "ai.onnx"
 

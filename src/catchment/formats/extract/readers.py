@@ -10,6 +10,7 @@ from pathlib import Path
 from catchment.errors import ExtractionFailed
 from catchment.formats.extract.folder import ModelFolder
 from catchment.formats.extract.result import Extracted, shown
+from catchment.formats.protobuf import Broken
 
 READERS = {
     "SavedModel": "savedmodel",
@@ -64,5 +65,8 @@ def extract(folder: Path, format_name: str) -> Extracted:
     module = importlib.import_module(f"catchment.formats.extract.{READERS[wanted]}")
     read: Callable[[ModelFolder], Extracted] = module.read
     files = ModelFolder(folder)
-    found = read(files)
+    try:
+        found = read(files)
+    except Broken as problem:
+        raise ExtractionFailed(f"the file is damaged or cut off: {problem}") from problem
     return replace(found, format=wanted, size_bytes=files.size_bytes)

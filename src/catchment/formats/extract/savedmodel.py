@@ -8,7 +8,7 @@ from catchment.errors import ExtractionFailed
 from catchment.formats.extract import tf_graph
 from catchment.formats.extract.folder import ModelFolder
 from catchment.formats.extract.result import Extracted, TensorSpec, shown
-from catchment.formats.extract.wire import Message, first, message, pair, signed, text
+from catchment.formats.protobuf import Message, first, message, pair, signed, text
 
 _SERVED = "serving_default"
 _NOT_SERVED = ("__saved_model_init_op", "__saved_model_train_op")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from catchment.errors import ExtractionFailed
 from catchment.formats.extract import dtypes
 from catchment.formats.extract.result import TensorSpec, count, shown, sizes
-from catchment.formats.extract.wire import Message, message, pair, signed, text
+from catchment.formats.protobuf import Message, message, pair, signed, text
 
 _VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 _FLOATS = ("float32", "float64", "float16", "bfloat16")

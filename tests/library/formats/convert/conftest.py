@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from catchment.formats.convert.backend import BACKENDS
 from catchment.formats.convert.conversion import Converter
 from catchment.formats.convert.environments import Environments
 from catchment.formats.convert.isolation import Isolation
 from catchment.formats.convert.running import Bounds, Runner
-
-MAKERS = Path(__file__).parent / "makers"
-# Other tests of this process may have chosen Keras' backend by now.
-VARIABLES = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
-MAKE_S = 240
-"""Making the models takes 10 s; the machine may be busy."""
+from tests.model_files.environments import environments_folder, run_maker
 
 
 @dataclass(frozen=True)
@@ -38,10 +30,7 @@ class Made:
 
 @pytest.fixture(scope="session")
 def environments() -> Environments:
-    """Outside of the checkout, and kept: a build takes a minute, a test run should not."""
-    given = os.environ.get("CATCHMENT_TEST_ENVIRONMENTS")
-    cache = Path(given) if given else Path("~/.cache/catchment-test-environments").expanduser()
-    return Environments(cache, build_s=900)
+    return Environments(environments_folder(), build_s=900)
 
 
 @pytest.fixture(scope="session")
@@ -76,16 +65,7 @@ def make_models(
         folder = tmp_path_factory.mktemp(f"{backend}-models")
         # Where a child could write, were it not confined: the parent of nothing that it is shown.
         canary = tmp_path_factory.mktemp("canary") / "canary"
-        python = environments.get(BACKENDS[backend]).python
-        made = subprocess.run(
-            [python, "-I", MAKERS / f"{backend}_models.py", folder, canary, str(port)],
-            check=False,
-            timeout=MAKE_S,
-            env={**os.environ, **VARIABLES},
-            capture_output=True,
-            text=True,
-        )
-        assert made.returncode == 0, made.stderr[-4000:]
+        run_maker(environments, backend, f"{backend}_models.py", folder, canary, port)
         return Made(folder, canary, port)
 
     with listening:

@@ -51,6 +51,8 @@ def test_what_cannot_be_is_refused_with_what_can(source: str, target: str, words
         ("H5", {"opset": 3}, "opset"),
         ("ONNX", {"operation": 7}, "operation"),
         ("XGBoost", {"anything": 1}, "anything"),
+        ("CaffeModel", {"backend": "mxnet"}, "backend"),
+        ("CaffeModel", {"backend": True}, "backend"),
     ],
 )
 def test_a_wrong_option_is_named(source: str, options: dict[str, Any], field: str) -> None:

@@ -1,7 +1,11 @@
-"""scikit-learn, XGBoost and LightGBM become ONNX, and score as they did."""
+"""scikit-learn, XGBoost and LightGBM become ONNX, and score as they did.
+
+Models that tests/e2e/test_model_rows.py converts are not repeated here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +25,12 @@ ROW = np.zeros((1, 6), np.float32)
 @pytest.mark.parametrize(
     ("name", "source_format", "outputs"),
     [
-        ("forest", "SKLearn", CLASSIFIED),
         ("text_labels", "SKLearn", CLASSIFIED),
         ("regressor", "SKLearn", ("variable",)),
         ("scaler", "SKLearn", ("variable",)),
-        ("xgboost_classes", "XGBoost", CLASSIFIED),
         ("xgboost_registry", "XGBoost", CLASSIFIED),
         ("xgboost_values", "XGBoost", ("variable",)),
         ("lightgbm_binary", "LightGBM", CLASSIFIED),
-        ("lightgbm_classes", "LightGBM", CLASSIFIED),
         ("lightgbm_values", "LightGBM", ("variable",)),
     ],
 )
@@ -101,6 +102,17 @@ def test_a_child_reaches_neither_network_nor_files_nor_processes_nor_secrets(
     # The parent that it may see is number 1 of its own processes, or none.
     assert found.pop("parent") in ("0", "1")
     assert found == {"network": "0", "host": "0", "job": "0", "link": "0", "secret": "0", "work": "1"}
+
+
+def test_a_child_that_fills_the_disk_is_ended_while_it_does_so(
+    make_converter: Callable[..., Converter], sklearn_models: Made, tmp_path: Path
+) -> None:
+    converter = make_converter(timeout_s=200, disk_mb=300)
+    converter = Converter(converter.environments, converter.runner, tmp_path / "scratch")
+    request = Request(sklearn_models["hoarding_joblib"], "SKLearn", "ONNX", options={"allow_pickle": True})
+    with pytest.raises(ConversionFailed, match=r"its files took [0-9]+ MB of disk, 300 MB are allowed"):
+        converter.convert(request, tmp_path / "out")
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_a_file_of_another_kind_is_refused_with_a_sentence(converter: Converter, tmp_path: Path) -> None:

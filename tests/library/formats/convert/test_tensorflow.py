@@ -1,4 +1,7 @@
-"""Keras files, SavedModels and frozen graphs become SavedModels and ONNX, and score as they did."""
+"""Keras files, SavedModels and frozen graphs become SavedModels and ONNX, and score as they did.
+
+Pairs that tests/e2e/test_model_rows.py tries with the same models are not repeated here.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,7 @@ IMAGE = np.ones((3, 8, 8, 3), np.float32)
     ("name", "source_format", "outputs"),
     [
         ("h5", "H5", ("classes", "score")),
-        ("keras", "Keras", ("classes", "score")),
         ("saved_model", "SavedModel", ("output_0", "output_1")),
-        ("graph", "GraphDef", ("Identity", "Identity_1")),
     ],
 )
 def test_the_result_scores_the_same_in_onnxruntime_under_the_same_names(
@@ -41,11 +42,10 @@ def test_the_result_scores_the_same_in_onnxruntime_under_the_same_names(
     assert conversion.signature.inputs == (TensorSpec("image", "float32", (None, 8, 8, 3)),)
 
 
-@pytest.mark.parametrize(("name", "source_format"), [("h5", "H5"), ("keras", "Keras")])
 def test_a_keras_file_becomes_a_saved_model_that_keeps_its_names(
-    converter: Converter, tensorflow_models: Made, tmp_path: Path, name: str, source_format: str
+    converter: Converter, tensorflow_models: Made, tmp_path: Path
 ) -> None:
-    request = Request(tensorflow_models[name], source_format, "SavedModel")
+    request = Request(tensorflow_models["h5"], "H5", "SavedModel")
     conversion = converter.convert(request, tmp_path / "out")
     assert_equal_to_source(conversion, "classes", "score")
     assert conversion.report.runtime == "tensorflow"

@@ -16,8 +16,6 @@ from catchment.errors import ExtractionFailed
 from catchment.formats.extract.json_spans import JsonSpans
 from catchment.formats.extract.pickles import Call, Global, Machine
 from catchment.formats.extract.ubjson import Ubjson
-from catchment.formats.extract.wire import Message, numbers, text
-from tests.library.formats.extract.wire_writing import message, packed
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=20)
 VALUES = st.recursive(
@@ -102,17 +100,3 @@ def test_calls_of_a_pickle_are_told_and_not_made() -> None:
 def test_damaged_pickles_are_refused(content: bytes) -> None:
     with pytest.raises(ExtractionFailed):
         Machine(io.BytesIO(content), lambda _: None).run()
-
-
-@given(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20), st.text(max_size=200))
-def test_protobuf_numbers_and_texts_come_back(values: list[int], words: str) -> None:
-    content = message(
-        (3, packed(*values)), *((4, value) for value in values), (5, words.encode("utf-8", "replace"))
-    )
-    found = dict.fromkeys((3, 4), ())
-    for number, value in Message(content):
-        if number == 5:
-            assert text(value) == words.encode("utf-8", "replace").decode()
-        else:
-            found[number] = (*found[number], *numbers(value))
-    assert found[3] == found[4] == tuple(values)

@@ -9,7 +9,8 @@ import numpy as np
 
 from catchment.errors import ConversionFailed
 from catchment.formats.convert.dimensions import checked_size
-from catchment.formats.protobuf import Broken, fields, integers, mapped, numbers, signed, text
+from catchment.formats.protobuf import Broken, Message, exact_text, mapped, message, numbers, signed
+from catchment.formats.protobuf_reals import reals
 
 V1_LAYERS, LAYER = 2, 100
 """Field numbers inside V1's `layers`: name 4, blobs 6; inside `layer`: name 1, blobs 7."""
@@ -39,36 +40,36 @@ def read_blobs(path: Path) -> dict[str, list[Blob]]:
     """
     found: dict[str, list[Blob]] = {}
     try:
-        for number, _, _, content in fields(mapped(path)):
+        for number, value in Message(mapped(path)):
             if number in _NAME_AND_BLOBS:
-                name, blobs = _layer(content, *_NAME_AND_BLOBS[number])
+                layer, blobs = _layer(message(value), *_NAME_AND_BLOBS[number])
                 if blobs:
-                    found[name] = blobs
+                    found[layer] = blobs
     except Broken as problem:
         raise ConversionFailed(f"{path.name} is no caffemodel: {problem}") from None
     return found
 
 
-def _layer(data: memoryview, name_field: int, blobs_field: int) -> tuple[str, list[Blob]]:
-    name, blobs = "", []
-    for number, _, _, content in fields(data):
+def _layer(data: Message, name_field: int, blobs_field: int) -> tuple[str, list[Blob]]:
+    layer, blobs = "", []
+    for number, value in data:
         if number == name_field:
-            name = text(content)
+            layer = exact_text(value)
         elif number == blobs_field:
-            blobs.append(content)
-    return name, [_blob(each, name) for each in blobs]
+            blobs.append(message(value))
+    return layer, [_blob(each, layer) for each in blobs]
 
 
-def _blob(data: memoryview, layer: str) -> Blob:
+def _blob(data: Message, layer: str) -> Blob:
     dims, shape = dict.fromkeys(_LEGACY_DIMS, 0), None
-    for number, _, value, content in fields(data):
+    for number, value in data:
         if number in dims:
             dims[number] = signed(value)
         elif number == _SHAPE:
-            shape = [d for n, k, v, c in fields(content) if n == 1 for d in integers(k, v, c)]
-    values = numbers(data, _DATA, "<f4")
+            shape = [dim for found, each in message(value) if found == 1 for dim in numbers(each)]
+    values = reals(data, _DATA, "<f4")
     if not len(values):
-        values = numbers(data, _DOUBLES, "<f8").astype(np.float32)
+        values = reals(data, _DOUBLES, "<f8").astype(np.float32)
     stored = tuple(dims.values()) if shape is None else tuple(shape)
     if checked_size(stored, f"a blob of layer '{layer}'") != len(values):
         raise ConversionFailed(

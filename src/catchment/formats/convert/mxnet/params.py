@@ -9,7 +9,7 @@ import numpy as np
 
 from catchment.errors import ConversionFailed
 from catchment.formats.convert.dimensions import checked_size
-from catchment.formats.protobuf import Broken, mapped, text
+from catchment.formats.protobuf import Broken, decoded, mapped
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -58,7 +58,7 @@ def _listed(reader: _Reader) -> tuple[list[str], list[np.ndarray]]:
     (named,) = reader.numbers("Q")
     if named != count:
         raise Broken(f"{count} arrays have {named} names")
-    return [text(reader.take(reader.numbers("Q")[0])) for _ in range(count)], arrays
+    return [decoded(reader.take(reader.numbers("Q")[0])) for _ in range(count)], arrays
 
 
 def _array(reader: _Reader) -> np.ndarray:

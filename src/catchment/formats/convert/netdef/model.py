@@ -12,7 +12,7 @@ from catchment.formats.convert.files import only_file
 from catchment.formats.convert.netdef.arguments import Arguments
 from catchment.formats.convert.netdef.fills import FILLS, NOTHING, fill
 from catchment.formats.convert.steps import refuse_unsupported, step
-from catchment.formats.protobuf import Broken, fields, mapped, text
+from catchment.formats.protobuf import Broken, Message, exact_text, mapped, message
 
 # Field numbers of caffe2.proto.
 _NET_NAME, _NET_OP, _EXTERNAL_INPUT, _EXTERNAL_OUTPUT = 1, 2, 7, 8
@@ -83,11 +83,11 @@ def read_net(path: Path) -> Net:
         ConversionFailed: it is no NetDef message.
     """
     try:
-        found = list(fields(mapped(path)))
-        names = [text(content) for number, _, _, content in found if number == _NET_NAME]
-        operators = [_operator(content) for number, _, _, content in found if number == _NET_OP]
+        found = list(Message(mapped(path)))
+        names = [exact_text(value) for number, value in found if number == _NET_NAME]
+        operators = [_operator(message(value)) for number, value in found if number == _NET_OP]
         ends = [
-            tuple(text(content) for number, _, _, content in found if number == wanted)
+            tuple(exact_text(value) for number, value in found if number == wanted)
             for wanted in (_EXTERNAL_INPUT, _EXTERNAL_OUTPUT)
         ]
     except Broken as problem:
@@ -95,14 +95,14 @@ def read_net(path: Path) -> Net:
     return Net(names[-1] if names else "", tuple(operators), *ends)
 
 
-def _operator(data: memoryview) -> Operator:
+def _operator(data: Message) -> Operator:
     texts: dict[int, list[str]] = {_OP_INPUT: [], _OP_OUTPUT: [], _OP_NAME: [""], _OP_TYPE: [""]}
     arguments = []
-    for number, _, _, content in fields(data):
+    for number, value in data:
         if number in texts:
-            texts[number].append(text(content))
+            texts[number].append(exact_text(value))
         elif number == _OP_ARG:
-            arguments.append(content)
+            arguments.append(message(value))
     return Operator(
         texts[_OP_TYPE][-1],
         texts[_OP_NAME][-1],

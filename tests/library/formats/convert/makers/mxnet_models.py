@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import mxnet as mx
+import numpy as np
 
 FOLDER = Path(sys.argv[1])
 mx.random.seed(0)
@@ -20,3 +21,6 @@ module.bind([("data", (2, 3, 8, 8))], [("softmax_label", (2,))], for_training=Fa
 module.init_params(mx.init.Xavier())
 (FOLDER / "small").mkdir(parents=True)
 module.save_checkpoint(str(FOLDER / "small" / "model"), 0)
+images = np.random.default_rng(1).normal(size=(6, 3, 8, 8)).astype(np.float32)
+scores = module.predict(mx.io.NDArrayIter({"data": images}, batch_size=2)).asnumpy()
+np.savez(FOLDER / "small.npz", **{"in:data": images, "out:0": scores})

@@ -27,8 +27,16 @@ def named(name: str) -> Path:
     return folder
 
 
+def predicted(name: str, inputs: dict, *outputs: object) -> None:
+    """Store beside a model what it makes of some inputs, in the order of its outputs."""
+    made = {f"out:{index}": np.asarray(each) for index, each in enumerate(outputs)}
+    np.savez(FOLDER / f"{name}.npz", **{f"in:{key}": value for key, value in inputs.items()}, **made)
+
+
 forest = make_pipeline(StandardScaler(), RandomForestClassifier(10, random_state=0)).fit(FEATURES, CLASSES)
 skops.io.dump(forest, named("forest") / "model.skops")
+ROWS = GENERATOR.normal(size=(9, 6)).astype(np.float32)
+predicted("forest", {"input": ROWS}, forest.predict(ROWS), forest.predict_proba(ROWS))
 texts = make_pipeline(StandardScaler(), LogisticRegression()).fit(
     FEATURES, np.array(["a", "b", "c"])[CLASSES]
 )
@@ -81,6 +89,25 @@ class Probe:
 
 joblib.dump(Probe(), named("probing_joblib") / "model.joblib")
 
+HOARD = """
+import os
+number = 0
+while True:
+    with open(f"{os.environ['TMPDIR']}/{number}", "wb") as file:
+        file.write(bytes(1_000_000))
+    number += 1
+"""
+
+
+class Hoarder:
+    """Unpickled, it writes one file after another where it may."""
+
+    def __reduce__(self):
+        return exec, (HOARD, {})
+
+
+joblib.dump(Hoarder(), named("hoarding_joblib") / "model.joblib")
+
 for name, objective, target, more in (
     ("xgboost_binary", "binary:logistic", CLASSES > 0, {}),
     ("xgboost_classes", "multi:softprob", CLASSES, {"num_class": 3}),
@@ -88,6 +115,9 @@ for name, objective, target, more in (
 ):
     trees = xgboost.train({"objective": objective, "max_depth": 3, **more}, xgboost.DMatrix(GAPS, target), 5)
     trees.save_model(named(name) / "model.ubj")
+    if name == "xgboost_classes":
+        scores = trees.predict(xgboost.DMatrix(GAPS[:9]))
+        predicted(name, {"input": GAPS[:9]}, scores.argmax(1), scores)
 (named("xgboost_registry") / "model.xgboost").write_bytes((FOLDER / "xgboost_binary/model.ubj").read_bytes())
 
 for name, objective, target, more in (
@@ -99,3 +129,6 @@ for name, objective, target, more in (
         {"objective": objective, "verbosity": -1, **more}, lightgbm.Dataset(GAPS, target.copy()), 5
     )
     trees.save_model(named(name) / "model.txt")
+    if name == "lightgbm_classes":
+        scores = trees.predict(GAPS[:9])
+        predicted(name, {"input": GAPS[:9]}, scores.argmax(1), scores)

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -16,6 +17,12 @@ def named(name: str) -> Path:
     folder = FOLDER / name
     folder.mkdir(parents=True)
     return folder
+
+
+def predicted(name: str, inputs: dict, *outputs: object) -> None:
+    """Store beside a model what it makes of some inputs, in the order of its outputs."""
+    made = {f"out:{index}": np.asarray(each) for index, each in enumerate(outputs)}
+    np.savez(FOLDER / f"{name}.npz", **{f"in:{key}": value for key, value in inputs.items()}, **made)
 
 
 image = keras.Input((8, 8, 3), name="image")
@@ -38,6 +45,11 @@ function = tf.function(lambda image: model(image))  # noqa: PLW0108 - named so i
 concrete = function.get_concrete_function(tf.TensorSpec((None, 8, 8, 3), "float32", name="image"))
 frozen = convert_variables_to_constants_v2(concrete)
 (named("graph") / "model.graphdef").write_bytes(frozen.graph.as_graph_def().SerializeToString())
+
+
+images = np.random.default_rng(1).normal(size=(7, 8, 8, 3)).astype(np.float32)
+for name in ("h5", "keras", "saved_model", "graph"):
+    predicted(name, {"image": images}, *model(images))
 
 
 def hostile(values: object) -> object:

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 FOLDER = Path(sys.argv[1])
@@ -15,6 +16,12 @@ def named(name: str) -> Path:
     folder = FOLDER / name
     folder.mkdir(parents=True)
     return folder
+
+
+def predicted(name: str, inputs: dict, *outputs: object) -> None:
+    """Store beside a model what it makes of some inputs, in the order of its outputs."""
+    made = {f"out:{index}": np.asarray(each) for index, each in enumerate(outputs)}
+    np.savez(FOLDER / f"{name}.npz", **{f"in:{key}": value for key, value in inputs.items()}, **made)
 
 
 class Small(torch.nn.Module):
@@ -84,7 +91,12 @@ free = {0: torch.export.Dim("batch")}
 torch.export.save(
     torch.export.export(small, (example,), dynamic_shapes=(free,)), named("exported") / "model.pt2"
 )
+images = torch.randn(7, 3, 8, 8)
+with torch.no_grad():
+    for name in ("script", "exported"):
+        predicted(name, {"image": images.numpy()}, *small(images))
 state = {**small.state_dict(), "half": torch.ones(3, dtype=torch.bfloat16), "steps": torch.tensor(7)}
 torch.save(state, named("state") / "model.pth")
+np.savez(FOLDER / "state.npz", **{name: each.float().numpy() for name, each in state.items()})
 for name, module in (("endless", Endless()), ("greedy", Greedy()), ("hostile", Hostile(CANARY))):
     torch.jit.save(torch.jit.script(module), named(name) / "model.pt")

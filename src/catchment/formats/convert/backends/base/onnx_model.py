@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 
 from catchment.errors import InvalidField
 from catchment.formats.convert import onnx_repair
@@ -47,7 +48,10 @@ class OnnxModel:
 
     def _refuse_escapes(self) -> None:
         """Weights in other files are read from the model's folder alone."""
-        shallow = onnx.load(self.path, load_external_data=False)
+        try:
+            shallow = onnx.load(self.path, load_external_data=False)
+        except DecodeError as error:
+            raise RefusedModelError(f"{self.path.name} is damaged or no ONNX file: {error}") from error
         tensors = list(shallow.graph.initializer)
         tensors += [a.t for node in shallow.graph.node for a in node.attribute if a.HasField("t")]
         for tensor in tensors:

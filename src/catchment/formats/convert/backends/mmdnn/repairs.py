@@ -42,11 +42,16 @@ def repaired(model: Any, taken: TensorSpec, output: str) -> Any:
     onnx_repair.set_shapes(raised, {taken.name: taken.shape})
     # MMdnn's own note of the result's shape may even have another rank.
     graph.output[0].type.tensor_type.ClearField("shape")
-    rank = len(shape_inference.infer_shapes(raised).graph.output[0].type.tensor_type.shape.dim)
-    if rank == 4:
+    if len(_output_lengths(raised)) == 4:
         _transpose_output(graph, output)
-    onnx_repair.set_shapes(raised, {output: [None] * rank})
+    onnx_repair.set_shapes(raised, {output: [None, *_output_lengths(raised)[1:]]})
     return raised
+
+
+def _output_lengths(model: Any) -> list[int | None]:
+    """The shape of the output as it follows from the graph; None where that does not say a length."""
+    end = shape_inference.infer_shapes(model).graph.output[0]
+    return [dim.dim_value or None for dim in end.type.tensor_type.shape.dim]
 
 
 def _transpose_input(graph: Any, name: str) -> None:
