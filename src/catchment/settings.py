@@ -140,6 +140,24 @@ class Settings(BaseSettings):
             "calls itself by in its answers."
         ),
     ] = ""
+    kubeconfig: Annotated[
+        Path | None,
+        Field(
+            description="File that names Kubernetes clusters; empty: what a pod finds in itself, else "
+            "KUBECONFIG or ~/.kube/config."
+        ),
+    ] = None
+    kubernetes_context: Annotated[str, Field(description="Context of that file; empty: its current one.")] = (
+        ""
+    )
+    kubernetes_namespace: Annotated[
+        str,
+        Field(
+            pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
+            description="Namespace of the cluster that everything runs in; empty: the one of the same name "
+            "as Catchment's.",
+        ),
+    ] = ""
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""
