@@ -20,6 +20,7 @@ from api.routes import (
     exchange,
     jobs,
     logs,
+    model_job_work,
     model_jobs,
     models,
     namespaces,
@@ -64,7 +65,18 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
     app.add_middleware(errors.LastResort)
     errors.install(app)
     artifacts = passthrough if settings.registry_url else oci
-    for part in (jobs, logs, models, registry, model_jobs, namespaces, system, exchange, artifacts):
+    for part in (
+        jobs,
+        logs,
+        models,
+        registry,
+        model_jobs,
+        model_job_work,
+        namespaces,
+        system,
+        exchange,
+        artifacts,
+    ):
         app.include_router(part.router)
     openapi.install(app)
     return app

@@ -133,6 +133,8 @@ class Kubelet:
         kind, outcome = container.outcome.kind, container.outcome
         if "terminated" in container.state:
             return bool(container.state["terminated"]["exitCode"] == 0)
+        if not container.begun and not self._has_secrets(pod):
+            return False  # as the kubelet waits for what it is to mount
         if kind in ("pull", "invalid image", "creating", "unschedulable"):
             self._waits(pod, container)
             return False
@@ -148,6 +150,12 @@ class Kubelet:
         else:
             container.ready = kind == "runs"
         return "terminated" in container.state and container.state["terminated"]["exitCode"] == 0
+
+    def _has_secrets(self, pod: Object) -> bool:
+        named = [each["secret"] for each in pod["spec"].get("volumes") or [] if "secret" in each]
+        secrets, place = self.objects.resource("secrets"), pod["metadata"]["namespace"]
+        missing = [each for each in named if self.objects.find(secrets, place, each["secretName"]) is None]
+        return all(each.get("optional") for each in missing)
 
     def _waits(self, pod: Object, container: _Container) -> None:
         image, kind = container.spec["image"], container.outcome.kind

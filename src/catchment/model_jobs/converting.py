@@ -2,71 +2,45 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Row
 
 from catchment.catalog import rows as catalog_rows
-from catchment.errors import ConversionFailed, InvalidField
-from catchment.formats.convert.conversion import Conversion, Converter, Request
-from catchment.formats.convert.environments import Environments
-from catchment.formats.convert.isolation import Isolation
-from catchment.formats.convert.running import Bounds, Runner
+from catchment.errors import ConversionFailed
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 from catchment.formats.extract.result import Extracted
 from catchment.model_jobs import rows
-from catchment.store import Store
-
-SEED = 20_260_101
-"""Of the samples that source and result are compared with: the same for everybody who looks again."""
+from catchment.model_jobs.working import Task
+from catchment.store.database import Transaction
 
 
-def convert(
-    store: Store,
-    job: Row[Any],
-    source: Path,
-    target: Path,
-    stop: threading.Event,
-    say: Callable[[str], None],
-) -> Conversion:
-    """Convert the files in `source` to the new folder `target`, in an environment that is built where needed.
-
-    Raises:
-        ConversionFailed: as Converter.convert; also where a field of the spec is what lacks.
-        GateFailed, BackendUnavailable, JobStopped: as Converter.convert.
-    """
+def task_of(tx: Transaction, job: Row[Any]) -> Task:
+    """What the job's converter is asked. Raises ConversionFailed where the job has no conversion."""
     spec = rows.spec_of(job)
     if spec.conversion is None:
         raise ConversionFailed("the job has no conversion")
-    request = Request(
-        source=source,
-        source_format=spec.conversion.mmdnn.from_,
-        target_format=spec.conversion.mmdnn.to,
-        signature=_stored_signature(store, job.source_id),
-        inputs=tuple(TensorSpec(each.name, each.dtype, _open(each.shape)) for each in spec.inputs),
+    stored = _stored_signature(tx, job.source_id)
+    inputs = (TensorSpec(each.name, each.dtype, _open(each.shape)) for each in spec.inputs)
+    return Task(
+        "convert",
+        spec.conversion.mmdnn.from_,
+        spec.conversion.mmdnn.to,
+        signature=None if stored is None else stored.to_json(),
+        inputs=tuple(each.to_json() for each in inputs),
         options=spec.conversion.options,
-        seed=SEED,
         tolerance=spec.tolerance,
     )
-    folder = target.parent
-    environments = Environments(store.settings.effective_cache_dir / "environments", progress=say)
-    converter = Converter(environments, Runner(Bounds(), Isolation.tried_out(folder)), scratch=folder)
-    try:
-        return converter.convert(request, target, stop)
-    except InvalidField as error:
-        raise ConversionFailed(f"spec.{error}") from error
 
 
 def _open(shape: list[int]) -> tuple[int | None, ...]:
     return tuple(None if size < 0 else size for size in shape)
 
 
-def _stored_signature(store: Store, model_id: str) -> ModelSignature | None:
+def _stored_signature(tx: Transaction, model_id: str) -> ModelSignature | None:
     """The signature that an extraction has left with the source version, where it says shapes."""
-    row = store.db.read(lambda tx: catalog_rows.by_id(tx, model_id))
+    row = catalog_rows.by_id(tx, model_id)
     signature = (row.config or {}).get("signature") or {}
     inputs = [_tensor(each) for each in signature.get("inputs", [])]
     outputs = [_tensor(each) for each in signature.get("outputs", [])]

@@ -12,6 +12,7 @@ from catchment.errors import CatchmentError, Unreachable
 from catchment.jobs.crew import for_each
 from catchment.jobs.launcher import Launcher, Patient
 from catchment.model_jobs import manager, rows
+from catchment.model_jobs.executing import executor
 from catchment.model_jobs.states import BUSY, STOPPED, Phase
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -84,6 +85,7 @@ def _look_after(store: Store, launcher: Launcher, row: Row[Any]) -> None:
             launcher.cancel(row.flow_run_id)
         if driven:
             return
+        _forget(store, row)
         if row.phase == Phase.DELETING:
             manager.purge_model_job(store, row.uid)
         else:
@@ -144,6 +146,7 @@ def _resume(store: Store, launcher: Launcher, row: Row[Any]) -> None:
     """Go on with a job whose process was lost, unless it gets nowhere."""
     if row.resumes >= store.settings.max_resumes:
         launcher.cancel(row.flow_run_id)
+        _forget(store, row)
         _end_if_still(store, row, f"the flow process was lost {row.resumes + 1} times")
         return
     start = ModelJobStart(row.uid, row.namespace, row.name)
@@ -164,6 +167,14 @@ def _resume(store: Store, launcher: Launcher, row: Row[Any]) -> None:
         rows.event(tx, row.uid, "Lost", message, "Warning")
 
     store.db.write(step)
+
+
+def _forget(store: Store, row: Row[Any]) -> None:
+    """Take away what still runs of it elsewhere; where nobody answers, that has deadlines of its own."""
+    try:
+        executor(store).forget(store, row.namespace, row.uid)
+    except CatchmentError as error:
+        log.warning("modeljob=%s/%s: what it left is not taken away: %s", row.namespace, row.name, error)
 
 
 def _end_if_still(store: Store, row: Row[Any], message: str) -> None:
