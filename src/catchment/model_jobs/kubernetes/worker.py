@@ -27,6 +27,7 @@ from catchment.errors import (
     CatchmentError,
     DigestMismatch,
     Forbidden,
+    JobStopped,
     TransferError,
     Unauthorized,
     Unreachable,
@@ -34,9 +35,11 @@ from catchment.errors import (
 from catchment.formats.convert.environments import Environments
 from catchment.model_jobs import working
 from catchment.model_jobs.working import Task
-from catchment.models.files import files_of, plain_name
+from catchment.models.files import ModelFile, files_of, plain_name
 
 log = logging.getLogger("catchment.worker")
+STOPPED = 128 + signal.SIGTERM
+"""The node ends the pod; that says nothing about the model."""
 LOGIN, PULL, EXPORT, TASK, SAVE, PUSH = 16, 17, 18, 19, 20, 21
 TRIES = 6
 FIRST_WAIT_S = 1.0
@@ -157,6 +160,8 @@ def run(places: Places) -> None:
     try:
         found = working.work(task, places.input / MODEL, places.output / MADE, environments, stop)
         outcome = {"found": found}
+    except JobStopped as stopped:
+        _end(STOPPED, str(stopped))
     except CatchmentError as error:
         log.error("%s", error)  # noqa: TRY400 - the sentence is what counts
         outcome = {"problem": working.problem(error)}
@@ -171,7 +176,7 @@ def deliver(places: Places, server: Server) -> None:
     try:
         outcome = _outcome(places.output / OUTCOME_FILE)
         made = places.output / MADE
-        files = files_of(made) if "found" in outcome and made.is_dir() else []
+        files = _made_files(made) if "found" in outcome else []
     except (BadArtifact, OSError, ValueError) as error:
         _end(SAVE, f"the result cannot be read: {error}")
     for file in files:
@@ -181,6 +186,13 @@ def deliver(places: Places, server: Server) -> None:
     _or_end(PUSH, lambda: server.deliver(outcome))
     if "problem" in outcome:
         _end(TASK, str(outcome["problem"].get("message")))
+
+
+def _made_files(made: Path) -> list[ModelFile]:
+    """The files of a conversion, none for an extraction. Raises BadArtifact for links and the like."""
+    if made.is_symlink():
+        raise BadArtifact("the folder of the result is a link")
+    return files_of(made) if made.is_dir() else []
 
 
 def _outcome(path: Path) -> dict[str, Any]:
