@@ -23,6 +23,7 @@ from api.routes import (
     exchange,
     jobs,
     logs,
+    model_job_work,
     model_jobs,
     models,
     namespaces,
@@ -83,7 +84,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
     errors.install(app)
     artifacts = passthrough if settings.registry_url else oci
     for part in (
-        *(jobs, logs, models, registry, model_jobs, servings, pods),
+        *(jobs, logs, models, registry, model_jobs, model_job_work, servings, pods),
         *(namespaces, system, exchange, artifacts),
     ):
         app.include_router(part.router)

@@ -7,25 +7,33 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 
 from catchment.errors import InvalidField, NotFound, Unauthorized
 from catchment.jobs.times import rfc3339, rfc3339_or_none
+from catchment.settings import Settings
 from catchment.store import Store
+from catchment.store.database import Transaction
 from catchment.store.schema import tokens
 from catchment.wire.messages import SiteName
 
-Role = Literal["admin", "user", "site"]
+Role = Literal["admin", "user", "site", "worker"]
+GIVEN = ("admin", "user", "site")
+"""Roles that people give tokens; those of workers are made for one step of a ModelJob, and end with it."""
 PREFIX = "catchment"
 _SITE: TypeAdapter[str | None] = TypeAdapter(SiteName | None)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a request comes from. `site` names the site whose exchange a site's token is good for."""
+    """Who a request comes from.
+
+    Attributes:
+        site: whose exchange a site's token is good for; of a worker's, `<ModelJob uid>/<step>`.
+    """
 
     role: Role
     site: str | None = None
@@ -38,8 +46,8 @@ def create_token(store: Store, role: str, *, site: str | None = None, descriptio
     Raises:
         InvalidField: unknown role, a site's token without a site, or a name that no site can have.
     """
-    if role not in get_args(Role):
-        raise InvalidField("role", f"must be one of {', '.join(get_args(Role))}, got {role!r}")
+    if role not in GIVEN:
+        raise InvalidField("role", f"must be one of {', '.join(GIVEN)}, got {role!r}")
     if (role == "site") != (site is not None):
         raise InvalidField("site", "is required for the role 'site', and only there")
     try:
@@ -48,10 +56,35 @@ def create_token(store: Store, role: str, *, site: str | None = None, descriptio
         raise InvalidField("site", f"{site!r} is no name that a site can have") from None
     if "\x00" in description:
         raise InvalidField("description", "contains a NUL character")
+    made, values = _made(role, site, description)
+    store.db.write(lambda tx: tx.execute(insert(tokens).values(**values, created_at=tx.now)))
+    return made
+
+
+def _made(role: str, site: str | None, description: str) -> tuple[str, dict[str, Any]]:
+    """A token in plain text, and its row."""
     token_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
     values = {"id": token_id, "role": role, "site": site, "description": description, "hash": _hash(secret)}
-    store.db.write(lambda tx: tx.execute(insert(tokens).values(**values, created_at=tx.now)))
-    return f"{PREFIX}_{token_id}_{secret}"
+    return f"{PREFIX}_{token_id}_{secret}", values
+
+
+def create_worker_token(store: Store, uid: str, step: str) -> str:
+    """A token for the pod of one step of a ModelJob; an earlier one of that step is good no longer."""
+    work = f"{uid}/{step}"
+    made, values = _made("worker", work, f"ModelJob {work}")
+
+    def step_(tx: Transaction) -> None:
+        tx.execute(delete(tokens).where(tokens.c.role == "worker", tokens.c.site == work))
+        tx.execute(insert(tokens).values(**values, created_at=tx.now))
+
+    store.db.write(step_)
+    return made
+
+
+def drop_worker_tokens(store: Store, uid: str, step: str | None = None) -> None:
+    """End the tokens of a ModelJob's pods, or of one step's."""
+    mine = tokens.c.site.startswith(f"{uid}/") if step is None else tokens.c.site == f"{uid}/{step}"
+    store.db.write(lambda tx: tx.execute(delete(tokens).where(tokens.c.role == "worker", mine)))
 
 
 def identify(store: Store, token: str) -> Identity:
@@ -60,12 +93,21 @@ def identify(store: Store, token: str) -> Identity:
     token_id, _, secret = rest.partition("_")
     row = None
     if prefix == PREFIX and re.fullmatch(r"[0-9a-f]{16}", token_id):
-        row = store.db.read(lambda tx: tx.execute(select(tokens).where(tokens.c.id == token_id)).first())
+        row = store.db.read(lambda tx: _found(tx, token_id, store.settings))
     # The same work is done for a token that is not known, so that the time tells nothing.
     right = hmac.compare_digest(row.hash if row else "0" * 64, _hash(secret))
     if row is None or not right or row.revoked_at is not None:
         raise Unauthorized("the token is not known, or was revoked")
     return Identity(role=row.role, site=row.site, token_id=row.id)
+
+
+def _found(tx: Transaction, token_id: str, settings: Settings) -> Row[Any] | None:
+    """The token's row; a worker's only while its work may last."""
+    row = tx.execute(select(tokens).where(tokens.c.id == token_id)).first()
+    longest_s = settings.model_job_start_s + settings.model_job_time_s
+    if row is not None and row.role == "worker" and tx.has_passed(row.created_at, longest_s):
+        return None
+    return row
 
 
 def _hash(secret: str) -> str:
@@ -74,8 +116,9 @@ def _hash(secret: str) -> str:
 
 
 def list_tokens(store: Store) -> list[dict[str, Any]]:
-    """All tokens without their secrets, oldest first."""
-    found = store.db.read(lambda tx: tx.execute(select(tokens).order_by(tokens.c.created_at)).all())
+    """All tokens that people were given, without their secrets, oldest first."""
+    given = select(tokens).where(tokens.c.role.in_(GIVEN)).order_by(tokens.c.created_at)
+    found = store.db.read(lambda tx: tx.execute(given).all())
     return [
         {
             "id": row.id,

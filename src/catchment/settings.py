@@ -177,6 +177,65 @@ class Settings(BaseSettings):
     gateway_mirror_bytes: Annotated[
         int, Field(ge=0, description="Larger requests and answers of servings are never compared.")
     ] = 256 * 2**10
+    kubeconfig: Annotated[
+        Path | None,
+        Field(
+            description="File that names Kubernetes clusters; empty: what a pod finds in itself, else "
+            "KUBECONFIG or ~/.kube/config."
+        ),
+    ] = None
+    kubernetes_context: Annotated[str, Field(description="Context of that file; empty: its current one.")] = (
+        ""
+    )
+    kubernetes_namespace: Annotated[
+        str,
+        Field(
+            pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
+            description="Namespace of the cluster that everything runs in; empty: the one of the same name "
+            "as Catchment's.",
+        ),
+    ] = ""
+    model_job_runner: Annotated[
+        Literal["local", "kubernetes"],
+        Field(description="Where ModelJobs open models: 'local', confined children; 'kubernetes', pods."),
+    ] = "local"
+    model_job_image: Annotated[
+        str,
+        Field(
+            pattern=r"^(\S*\{backend\}\S*)?$",
+            description="Image of a ModelJob's pods; {backend} stands for extraction, base, torch, "
+            "tensorflow, sklearn, mxnet, mmdnn or opencv.",
+        ),
+    ] = ""
+    model_job_api_url: Annotated[
+        str,
+        Field(
+            pattern=r"^(https?://[^/?#@\s]+)?$",
+            description="Address of this API as pods reach it, where ModelJobs run in them.",
+        ),
+    ] = ""
+    model_job_start_s: Annotated[
+        Seconds,
+        Field(description="How long a ModelJob's pod may wait for a node, its image or a secret."),
+    ] = 600.0
+    model_job_time_s: Annotated[
+        Seconds, Field(description="How long one step of a ModelJob may take in its pod.")
+    ] = 3600.0
+    model_job_cpu: Annotated[
+        str,
+        Field(pattern=r"^\d+(\.\d+|m)?$", description="CPU that a ModelJob's pod asks for and may use."),
+    ] = "2"
+    model_job_memory: Annotated[
+        str,
+        Field(pattern=r"^\d+(Mi|Gi)$", description="Memory that a ModelJob's pod asks for and may use."),
+    ] = "8Gi"
+    model_job_disk: Annotated[
+        str,
+        Field(
+            pattern=r"^\d+(Mi|Gi)$",
+            description="Disk of a ModelJob's pod: for the model and for its result, each.",
+        ),
+    ] = "20Gi"
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

@@ -2,75 +2,51 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row
 
 from catchment.catalog import rows as catalog_rows
 from catchment.errors import ConversionFailed, InvalidField
-from catchment.formats.convert.conversion import Conversion, Converter, Request
-from catchment.formats.convert.environments import Environments
-from catchment.formats.convert.isolation import Isolation
-from catchment.formats.convert.running import Bounds, Runner
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 from catchment.formats.extract.result import Extracted
 from catchment.model_jobs import rows
-from catchment.store import Store
-
-SEED = 20_260_101
-"""Of the samples that source and result are compared with: the same for everybody who looks again."""
+from catchment.model_jobs.working import Task
+from catchment.store.database import Transaction
 
 
-def convert(
-    store: Store,
-    job: Row[Any],
-    source: Path,
-    target: Path,
-    stop: threading.Event,
-    say: Callable[[str], None],
-) -> Conversion:
-    """Convert the files in `source` to the new folder `target`, in an environment that is built where needed.
+def task_of(tx: Transaction, job: Row[Any]) -> Task:
+    """What the job's converter is asked.
 
     Raises:
-        ConversionFailed: as Converter.convert; also where a field of the spec is what lacks.
-        GateFailed, BackendUnavailable, JobStopped: as Converter.convert.
+        ConversionFailed: the job has no conversion, or a field of the spec is what lacks.
     """
     spec = rows.spec_of(job)
     if spec.conversion is None:
         raise ConversionFailed("the job has no conversion")
     inputs = tuple(TensorSpec(each.name, each.dtype, _open(each.shape)) for each in spec.inputs)
     try:
-        signature = _stored_signature(store, job.source_id, inputs)
+        stored = _stored_signature(tx, job.source_id, inputs)
     except InvalidField as error:
         raise ConversionFailed(f"spec.{error}") from error
-    request = Request(
-        source=source,
-        source_format=spec.conversion.mmdnn.from_,
-        target_format=spec.conversion.mmdnn.to,
-        signature=signature,
-        inputs=inputs,
+    return Task(
+        "convert",
+        spec.conversion.mmdnn.from_,
+        spec.conversion.mmdnn.to,
+        signature=None if stored is None else stored.to_json(),
+        inputs=tuple(each.to_json() for each in inputs),
         options=spec.conversion.options,
-        seed=SEED,
         tolerance=spec.tolerance,
     )
-    folder = target.parent
-    environments = Environments(store.settings.effective_environments_dir, progress=say)
-    converter = Converter(environments, Runner(Bounds(), Isolation.tried_out(folder)), scratch=folder)
-    try:
-        return converter.convert(request, target, stop)
-    except InvalidField as error:
-        raise ConversionFailed(f"spec.{error}") from error
 
 
 def _open(shape: list[int]) -> tuple[int | None, ...]:
     return tuple(None if size < 0 else size for size in shape)
 
 
-def _stored_signature(store: Store, model_id: str, asked: tuple[TensorSpec, ...]) -> ModelSignature | None:
+def _stored_signature(tx: Transaction, model_id: str, asked: tuple[TensorSpec, ...]) -> ModelSignature | None:
     """What the source version says of itself, where it says the shapes of all inputs.
 
     Outputs count by their names: few formats say their sizes. What is asked for may open or fix a dimension.
@@ -78,7 +54,7 @@ def _stored_signature(store: Store, model_id: str, asked: tuple[TensorSpec, ...]
     Raises:
         InvalidField: what is asked for contradicts it.
     """
-    row = store.db.read(lambda tx: catalog_rows.by_id(tx, model_id))
+    row = catalog_rows.by_id(tx, model_id)
     signature = (row.config or {}).get("signature") or {}
     inputs = [_tensor(each) for each in signature.get("inputs", [])]
     outputs = [_tensor(each) for each in signature.get("outputs", [])]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Row, delete, insert, select
 
 from catchment.catalog import content
 from catchment.catalog import rows as catalog_rows
@@ -34,16 +35,21 @@ def source_folder(store: Store, claim: ModelJobClaim) -> Path:
         WrongState: it is not ready any more, or has other bytes than when it was pulled.
     """
 
-    def step(tx: Transaction) -> list[VersionFile]:
-        job = held(tx, claim)
-        row = catalog_rows.by_id(tx, job.source_id)
-        if row.digest != job.steps["pull"]["digest"]:
-            raise WrongState(
-                f"version {row.version!r} of model {row.name!r} was changed while it was worked on"
-            )
-        return content.require_ready(tx, row)
+    files = store.db.write(lambda tx: source_files(tx, held(tx, claim)))
+    return laid_out(store, work_folder(store, claim.uid) / SOURCE, files)
 
-    return laid_out(store, work_folder(store, claim.uid) / SOURCE, store.db.write(step))
+
+def source_files(tx: Transaction, job: Row[Any]) -> list[VersionFile]:
+    """The files of a job's source, while they are what they were when it was pulled.
+
+    Raises:
+        NotFound: the version is gone.
+        WrongState: it is not ready any more, or has other bytes.
+    """
+    row = catalog_rows.by_id(tx, job.source_id)
+    if row.digest != job.steps["pull"]["digest"]:
+        raise WrongState(f"version {row.version!r} of model {row.name!r} was changed while it was worked on")
+    return content.require_ready(tx, row)
 
 
 def laid_out(store: Store, folder: Path, files: list[VersionFile]) -> Path:

@@ -12,7 +12,7 @@ from catchment.catalog.audit import Actor
 from catchment.catalog.rows import VersionFile
 from catchment.errors import NotFound, WrongState
 from catchment.jobs import namespaces, purge
-from catchment.model_jobs import files, rows, steps
+from catchment.model_jobs import files, rows, states, steps
 from catchment.model_jobs.claim import ModelJobClaim, held
 from catchment.model_jobs.spec import Spec, tagged
 from catchment.models import config as configs
@@ -25,7 +25,7 @@ from catchment.store.schema import model_versions
 Config = dict[str, Any]
 
 
-@steps.once(steps.PUSH)
+@steps.once(states.PUSH)
 def push(store: Store, claim: ModelJobClaim) -> tuple[dict[str, Any], str]:
     """Put the result where `desiredTag` says.
 
@@ -42,7 +42,7 @@ def push(store: Store, claim: ModelJobClaim) -> tuple[dict[str, Any], str]:
         purge.hold_blobs(store, tx, [file.digest for file in kept])
         job = held(tx, claim)
         source = catalog_rows.by_id(tx, job.source_id, lock=True)
-        if source.digest != job.steps[steps.PULL]["digest"]:
+        if source.digest != job.steps[states.PULL]["digest"]:
             raise WrongState(f"version {source.version!r} of model {source.name!r} was changed meanwhile")
         return _pushed(tx, job, source, kept)
 
@@ -90,7 +90,7 @@ def _pushed(tx: Transaction, job: Row[Any], source: Row[Any], kept: list[Version
 
 def _values(job: Row[Any], source: Row[Any], spec: Spec) -> dict[str, Any]:
     """The columns that the result has: format, config, lineage."""
-    extracted, converted = job.steps[steps.EXTRACT], job.steps.get(steps.CONVERT)
+    extracted, converted = job.steps[states.EXTRACT], job.steps.get(states.CONVERT)
     config = _config(source, extracted, converted is not None)
     lineage: dict[str, Any] = {
         "kind": "conversion" if converted else "extraction",

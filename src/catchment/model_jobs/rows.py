@@ -21,6 +21,11 @@ def topic(uid: str) -> str:
     return f"modeljob:{uid}"
 
 
+def delivered(step: str) -> str:
+    """Where among the steps an outcome waits that a pod has brought and no flow has taken yet."""
+    return f"@{step}"
+
+
 def find(tx: Transaction, namespace: str, name: str, *, lock: bool = False) -> Row[Any] | None:
     """The job's row; with `lock` nobody else moves it until the transaction ends."""
     statement = select(model_jobs).where(model_jobs.c.namespace == namespace, model_jobs.c.name == name)

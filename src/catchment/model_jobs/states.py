@@ -17,5 +17,7 @@ class Phase(StrEnum):
 
 BUSY = frozenset({Phase.PENDING, Phase.RUNNING, Phase.DELETING})
 ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED})
+PULL, EXTRACT, CONVERT, VERIFY, PUSH = "pull", "extract", "convert", "verify", "push"
+"""The steps, in order; an extraction has no conversion to verify."""
 STOPPED = "stopped"
 """Message of a job that somebody stopped."""

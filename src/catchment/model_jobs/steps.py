@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row
@@ -13,18 +12,16 @@ from catchment import faults
 from catchment.catalog import content
 from catchment.catalog import rows as catalog_rows
 from catchment.errors import CatchmentError, ExtractionFailed, FormatMismatch, NotFound
-from catchment.formats.extract.result import Extracted
-from catchment.formats.extract.running import run_extraction
-from catchment.model_jobs import converting, files, rows
-from catchment.model_jobs.claim import ModelJobClaim, held, stop_watched
+from catchment.model_jobs import converting, rows, working
+from catchment.model_jobs.claim import ModelJobClaim, held
+from catchment.model_jobs.executing import executor
 from catchment.model_jobs.manager import work_folder
 from catchment.model_jobs.spec import Spec, tagged
-from catchment.model_jobs.states import STOPPED, Phase
+from catchment.model_jobs.states import CONVERT, EXTRACT, PULL, PUSH, STOPPED, VERIFY, Phase
 from catchment.models import formats
 from catchment.store import Store
 from catchment.store.database import Transaction
 
-PULL, EXTRACT, CONVERT, VERIFY, PUSH = "pull", "extract", "convert", "verify", "push"
 EVENTS = {PULL: "Pulled", EXTRACT: "Extracted", CONVERT: "Converted", VERIFY: "Verified", PUSH: "Pushed"}
 Found = dict[str, Any]
 
@@ -41,7 +38,8 @@ def finish(store: Store, claim: ModelJobClaim, step: str, found: Found, told: st
     def write(tx: Transaction) -> None:
         row = held(tx, claim)
         if step not in row.steps:
-            rows.change(tx, claim.uid, steps={**row.steps, step: found})
+            kept = {name: value for name, value in row.steps.items() if name != rows.delivered(step)}
+            rows.change(tx, claim.uid, steps={**kept, step: found})
             rows.event(tx, claim.uid, EVENTS[step], told)
             rows.line(tx, claim.uid, told)
 
@@ -102,9 +100,7 @@ def pull(store: Store, claim: ModelJobClaim) -> tuple[Found, str]:
     def pulled(tx: Transaction) -> list[catalog_rows.VersionFile]:
         return content.require_ready(tx, catalog_rows.by_id(tx, found["modelID"]))
 
-    place = work_folder(store, claim.uid) / files.SOURCE
-    shutil.rmtree(place, ignore_errors=True)
-    files.laid_out(store, place, store.db.read(pulled))
+    executor(store).prepare(store, claim, store.db.read(pulled))
     return found, f"pulled {found['format']} of {found['bytes']} bytes, {found['digest']}"
 
 
@@ -127,25 +123,12 @@ def extract(store: Store, claim: ModelJobClaim) -> tuple[Found, str]:
     Raises:
         ExtractionFailed: the files are damaged, hostile, or of another format.
     """
-    found = _extracted(store, claim)
+    found = executor(store).extract(store, claim, EXTRACT)
     told = (
         f"extracted {len(found.inputs)} inputs, {len(found.outputs)} outputs, "
         f"{sum(found.layers.values())} operators; not in the files: {', '.join(found.absent) or 'nothing'}"
     )
     return found.to_json(), told
-
-
-def _extracted(store: Store, claim: ModelJobClaim) -> Extracted:
-    steps = store.db.write(lambda tx: held(tx, claim)).steps
-    if CONVERT in steps:
-        return run_extraction(result_folder(store, claim), steps[CONVERT]["format"])
-    return run_extraction(files.source_folder(store, claim), steps[PULL]["format"])
-
-
-def result_folder(store: Store, claim: ModelJobClaim) -> Path:
-    """What the conversion has made, as a folder; laid out anew where it is not there."""
-    kept = store.db.read(lambda tx: files.made_files(tx, claim.uid))
-    return files.laid_out(store, work_folder(store, claim.uid) / "result", kept)
 
 
 @once(CONVERT)
@@ -157,35 +140,10 @@ def convert(store: Store, claim: ModelJobClaim) -> tuple[Found, str]:
         GateFailed: the result is not its source's equal.
         JobStopped: the job was stopped meanwhile.
     """
-    source = files.source_folder(store, claim)
-    job = store.db.write(lambda tx: held(tx, claim))
-    if job.steps[PULL]["format"] == "ONNX":
-        files.copy_external_data(source)
-    target = work_folder(store, claim.uid) / files.MADE
-    shutil.rmtree(target, ignore_errors=True)
-    with stop_watched(store, claim) as stop:
-        found = converting.convert(store, job, source, target, stop, lambda text: _say(store, claim, text))
-    if found.log:
-        store.db.write(lambda tx: rows.line(tx, claim.uid, *found.log.splitlines()[-200:]))
-    files.keep_made(store, claim, target)
-    shutil.rmtree(target, ignore_errors=True)
-    report = found.report.to_json()
-    kept = {
-        "backend": found.backend,
-        "format": found.report.target_format,
-        "report": report,
-        "signature": found.signature.to_json(),
-        "passedOver": dict(found.passed_over),
-        "notIsolated": dict(found.missing),
-    }
-    error = found.report.max_abs_error
-    compared = "not compared in numbers" if error is None else f"largest error {error:.3g}"
-    told = f"converted {found.report.source_format} to {kept['format']} with {found.backend}, {compared}"
-    return kept, told + (", lossy by design" if found.report.lossy else "")
-
-
-def _say(store: Store, claim: ModelJobClaim, text: str) -> None:
-    store.db.write(lambda tx: rows.line(tx, claim.uid, text))
+    found = executor(store).convert(store, claim)
+    if log := found.pop("log", ""):
+        store.db.write(lambda tx: rows.line(tx, claim.uid, *log.splitlines()[-200:]))
+    return found, working.told(found)
 
 
 @once(VERIFY)
@@ -197,7 +155,7 @@ def verify(store: Store, claim: ModelJobClaim) -> tuple[Found, str]:
     """
     steps = store.db.write(lambda tx: held(tx, claim)).steps
     converted = steps[CONVERT]
-    read = run_extraction(result_folder(store, claim), converted["format"])
+    read = executor(store).extract(store, claim, VERIFY)
     problems = converting.differences(converted["signature"], read)
     if problems:
         raise ExtractionFailed(f"the converted files are not what the converter said: {'; '.join(problems)}")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, select
 
+from catchment.errors import CatchmentError
 from catchment.model_jobs import manager, rows
+from catchment.model_jobs.executing import executor
 from catchment.model_jobs.states import BUSY, STOPPED, Phase
 from catchment.runs import leases
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import model_jobs
 
+log = logging.getLogger(__name__)
 DEPLOYMENT = "model_job/model_job"
 
 
@@ -84,6 +88,7 @@ class ModelJobs:
 
     def fail(self, store: Store, row: Row[Any], message: str) -> None:
         """End it as Failed unless somebody works on it again."""
+        _forget(store, row)
 
         def step(tx: Transaction) -> None:
             current = rows.by_uid(tx, row.uid, lock=True)
@@ -95,7 +100,16 @@ class ModelJobs:
 
     def finish_stop(self, store: Store, row: Row[Any]) -> None:
         """End or remove it."""
+        _forget(store, row)
         if row.phase == Phase.DELETING:
             manager.purge_model_job(store, row.uid)
         else:
             self.fail(store, row, STOPPED)
+
+
+def _forget(store: Store, row: Row[Any]) -> None:
+    """Take away what still runs of it elsewhere; where nobody answers, that has deadlines of its own."""
+    try:
+        executor(store).forget(store, row.namespace, row.uid)
+    except CatchmentError as error:
+        log.warning("modeljob=%s/%s: what it left is not taken away: %s", row.namespace, row.name, error)

@@ -24,7 +24,7 @@ def job_view(row: Row[Any]) -> dict[str, Any]:
         "flowRunID": row.flow_run_id,
         "sourceModelID": row.source_id,
         "resultModelID": row.result_id,
-        "steps": row.steps or None,
+        "steps": {name: found for name, found in row.steps.items() if not name.startswith("@")} or None,
     }
     return {
         "apiVersion": API_VERSION,

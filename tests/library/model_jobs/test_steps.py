@@ -15,7 +15,7 @@ from catchment.catalog import content
 from catchment.catalog import manager as catalog
 from catchment.errors import JobStopped, WrongState
 from catchment.faults import FOLDER_VARIABLE
-from catchment.model_jobs import manager, steps
+from catchment.model_jobs import local, manager, steps
 from catchment.model_jobs.claim import claim
 from catchment.model_jobs.manager import work_folder
 from catchment.store import Store
@@ -153,7 +153,7 @@ def test_a_finished_step_is_not_repeated(
         raise AssertionError("it was extracted before")
 
     with monkeypatch.context() as patched:
-        patched.setattr(steps, "run_extraction", never)
+        patched.setattr(local, "run_extraction", never)
         assert work(store, attempt=2)["status"]["phase"] == "Succeeded"
     assert reasons(store).count("Extracted") == 1
     assert "Resumed" in reasons(store)
