@@ -37,14 +37,17 @@ CatchmentError
 │   └── ScriptFailed       the training script failed, hung or committed nothing usable
 ├── Unreachable            a server does not answer
 │   ├── RateLimited        a registry was asked too often
-│   └── StepTimedOut       a step of a run took longer than it may
+│   ├── StepTimedOut       a step of a run took longer than it may
+│   └── PodLost            the cluster took a pod away before it was done; another try may get to its end
 ├── ServingError           a model server cannot answer
 │   ├── ModelUnusable      its model cannot be loaded, or fails its smoke inference
 │   ├── NotServing         it loads its model still, or is stopping
 │   ├── Overloaded         as many requests wait as may; carries when to try again
 │   ├── DeadlinePassed     the inference did not end in time
 │   └── InferenceFailed    the model failed on these inputs
+├── PodFailed              a pod of the cluster did not do its work; carries the kind of problem
 ├── SetupError             the system cannot start as configured
+│   └── ClusterRefused     a Kubernetes cluster denies Catchment a login or a right; carries verb and kind
 └── SdkError               a training script used the SDK wrongly, or outside a task
 ```
 """
@@ -293,6 +296,10 @@ class StepTimedOut(Unreachable):
         self.allowed_s = allowed_s
 
 
+class PodLost(Unreachable):
+    """The cluster took a pod away before it was done: it was evicted, or somebody deleted it."""
+
+
 class ServingError(CatchmentError):
     """A model server cannot answer."""
 
@@ -327,6 +334,34 @@ class InferenceFailed(ServingError):
 
 class SetupError(CatchmentError):
     """The system cannot start as it is configured; the message says what to change."""
+
+
+class ClusterRefused(SetupError):
+    """A Kubernetes cluster does not let Catchment do what it was configured to do.
+
+    Attributes:
+        verb: get, list, watch, create, patch or delete.
+        kind: the objects, `jobs.batch`.
+    """
+
+    def __init__(self, verb: str, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.verb = verb
+        self.kind = kind
+
+
+class PodFailed(CatchmentError):
+    """A pod of a Kubernetes cluster did not do its work, and trying again would not help.
+
+    Attributes:
+        kind: of the problem: image, unschedulable, out of memory, exit ...
+        code: exit code of the container, 0 where none ended.
+    """
+
+    def __init__(self, kind: str, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = code
 
 
 class SdkError(CatchmentError):

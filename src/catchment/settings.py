@@ -160,8 +160,7 @@ class Settings(BaseSettings):
         str,
         Field(
             description="Image that serves MODEL_STORE/SERVING_NAME/model/*.pmml at "
-            "/openscoring/model/SERVING_NAME; "
-            "empty: PMML cannot be served on clusters."
+            "/openscoring/model/SERVING_NAME; empty: PMML cannot be served on clusters."
         ),
     ] = ""
     serving_image_pull_secret: Annotated[
@@ -173,32 +172,28 @@ class Settings(BaseSettings):
         Field(
             pattern=r"^(https?://[^/?#@\s]+)?$",
             description="Address of the registry (/v2) as pods reach it, such as "
-            "http://catchment-api.catchment:8080; "
-            "servings on clusters need it.",
+            "http://catchment-api.catchment:8080; servings on clusters need it.",
         ),
     ] = ""
     serving_registry_secret: Annotated[
         str,
         Field(
             description="Secret in each serving's namespace with that registry's login, keys username and "
-            "password; "
-            "empty: no login."
+            "password; empty: no login."
         ),
     ] = ""
     serving_registry_ca: Annotated[
         str,
         Field(
             description="ConfigMap in each serving's namespace with the authorities of that registry's "
-            "certificate, "
-            "key ca.crt; empty: those of the image."
+            "certificate, key ca.crt; empty: those of the image."
         ),
     ] = ""
     serving_gateways: Annotated[
         str,
         Field(
             description="Gateways that HTTPRoutes belong to, NAMESPACE/NAME or NAMESPACE/NAME/SECTION, "
-            "separated by "
-            "commas; empty: servings are reached inside the cluster only."
+            "separated by commas; empty: servings are reached inside the cluster only."
         ),
     ] = ""
     serving_host: Annotated[
@@ -214,18 +209,34 @@ class Settings(BaseSettings):
         bool,
         Field(
             description="Hold pods of plain Deployments out of their Service until Catchment has verified "
-            "them; "
-            "pods that are replaced wait for Catchment, too."
+            "them; pods that are replaced wait for Catchment, too."
         ),
     ] = False
     kserve_mode: Annotated[
         Literal["standard", "serverless"],
         Field(
             description="'standard': an InferenceService for each revision and an HTTPRoute; 'serverless': "
-            "one "
-            "with canaryTrafficPercent, for rendered manifests only."
+            "one with canaryTrafficPercent, for rendered manifests only."
         ),
     ] = "standard"
+    kubeconfig: Annotated[
+        Path | None,
+        Field(
+            description="File that names Kubernetes clusters; empty: what a pod finds in itself, else "
+            "KUBECONFIG or ~/.kube/config."
+        ),
+    ] = None
+    kubernetes_context: Annotated[str, Field(description="Context of that file; empty: its current one.")] = (
+        ""
+    )
+    kubernetes_namespace: Annotated[
+        str,
+        Field(
+            pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$",
+            description="Namespace of the cluster that everything runs in; empty: the one of the same name "
+            "as Catchment's.",
+        ),
+    ] = ""
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

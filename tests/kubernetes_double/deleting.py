@@ -1,0 +1,121 @@
+"""Deleting: finalizers, owner references, and the three kinds of propagation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.kubernetes_double.objects import Object, Objects, now
+from tests.kubernetes_double.problems import Problem
+from tests.kubernetes_double.resources import Resource
+
+FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+
+
+def delete(
+    objects: Objects, resource: Resource, namespace: str, name: str, options: dict[str, Any]
+) -> Object:
+    """Begin an object's deletion; it may be gone already when this returns.
+
+    Without a propagation policy the dependents of a Job stay, as they do in batch/v1; all others go.
+    """
+    found = objects.get(resource, namespace, name)
+    _preconditions(found, options.get("preconditions") or {}, resource)
+    default = "Orphan" if resource.kind == "Job" else "Background"
+    policy = options.get("propagationPolicy") or default
+    if policy not in ("Orphan", "Background", "Foreground"):
+        raise Problem(422, f'DeleteOptions is invalid: propagationPolicy: Unsupported value: "{policy}"')
+    if policy == "Orphan":
+        _orphan(objects, found["metadata"]["uid"])
+    finalizers = list(found["metadata"].get("finalizers") or [])
+    if policy == "Foreground" and _dependents(objects, found["metadata"]["uid"]):
+        finalizers.append(FOREGROUND)
+    if resource.kind == "Pod" and options.get("gracePeriodSeconds") != 0:
+        return _mark(objects, resource, namespace, name, finalizers)  # the kubelet ends it and removes it
+    if finalizers:
+        return _mark(objects, resource, namespace, name, finalizers)
+    return objects.remove(resource, namespace, name)
+
+
+def _preconditions(found: Object, wanted: dict[str, Any], resource: Resource) -> None:
+    for key, value in wanted.items():
+        if value and found["metadata"].get(key) != value:
+            name = found["metadata"]["name"]
+            raise Problem(
+                409,
+                f'Operation cannot be fulfilled on {resource.qualified} "{name}": '
+                f"Precondition failed: {key} in precondition: {value}, "
+                f"in object meta: {found['metadata'].get(key)}",
+            )
+
+
+def _mark(objects: Objects, resource: Resource, namespace: str, name: str, finalizers: list[str]) -> Object:
+    with objects.changed:
+        before = objects._live(resource, namespace, name)
+        after = {**before, "metadata": {**before["metadata"]}}
+        after["metadata"].setdefault("deletionTimestamp", now())
+        after["metadata"].setdefault("deletionGracePeriodSeconds", 30)
+        if finalizers:
+            after["metadata"]["finalizers"] = finalizers
+        return objects._changed(resource, before, after)
+
+
+def _dependents(objects: Objects, uid: str) -> list[tuple[Resource, Object]]:
+    return [
+        (resource, found)
+        for resource, found in objects.everything()
+        if any(owner["uid"] == uid for owner in found["metadata"].get("ownerReferences") or [])
+    ]
+
+
+def _orphan(objects: Objects, uid: str) -> None:
+    for resource, found in _dependents(objects, uid):
+        metadata = found["metadata"]
+
+        def edit(live: Object) -> Object:
+            kept = [owner for owner in live["metadata"].get("ownerReferences") or [] if owner["uid"] != uid]
+            live["metadata"]["ownerReferences"] = kept
+            return live
+
+        objects.change(resource, metadata.get("namespace", ""), metadata["name"], edit, manager="gc")
+
+
+def collect(objects: Objects) -> None:
+    """One pass of the garbage collector: dependents of what is gone go, waiting owners are let go."""
+    known = {found["metadata"]["uid"]: found for _, found in objects.everything()}
+    for resource, found in objects.everything():
+        metadata = found["metadata"]
+        owners = [known.get(owner["uid"]) for owner in metadata.get("ownerReferences") or []]
+        leaving = [
+            owner is None or FOREGROUND in (owner["metadata"].get("finalizers") or []) for owner in owners
+        ]
+        if owners and all(leaving) and "deletionTimestamp" not in metadata:
+            _quietly_delete(objects, resource, found)
+        if FOREGROUND in (metadata.get("finalizers") or []) and not _dependents(objects, metadata["uid"]):
+            _release(objects, resource, found)
+        if resource.kind == "Namespace" and "deletionTimestamp" in metadata:
+            objects.remove(resource, "", metadata["name"])
+
+
+def _quietly_delete(objects: Objects, resource: Resource, found: Object) -> None:
+    metadata = found["metadata"]
+    try:
+        delete(
+            objects,
+            resource,
+            metadata.get("namespace", ""),
+            metadata["name"],
+            {"propagationPolicy": "Background"},
+        )
+    except Problem as problem:
+        if problem.code != 404:
+            raise
+
+
+def _release(objects: Objects, resource: Resource, found: Object) -> None:
+    def edit(live: Object) -> Object:
+        kept = [each for each in live["metadata"].get("finalizers") or [] if each != FOREGROUND]
+        live["metadata"]["finalizers"] = kept
+        return live
+
+    metadata = found["metadata"]
+    objects.change(resource, metadata.get("namespace", ""), metadata["name"], edit, manager="gc")
