@@ -14,6 +14,7 @@ from catchment.errors import InvalidField
 from catchment.serving.manifests.names import (
     Manifest,
     check_weights,
+    cluster_namespace,
     model_annotations,
     serving_labels,
     workload_labels,
@@ -55,6 +56,11 @@ FORMATS: Mapping[str, tuple[str, str]] = {
 def service_name(key: str) -> str:
     """The service that KServe makes for a workload in standard mode."""
     return f"{key}-predictor"
+
+
+def key_of(service: str) -> str:
+    """The workload's key by the name of its service."""
+    return service.removesuffix("-predictor")
 
 
 def inference_service(workload: Workload, settings: Settings) -> Manifest:
@@ -121,7 +127,7 @@ def _service(
         "kind": "InferenceService",
         "metadata": {
             "name": name,
-            "namespace": workload.serving.namespace,
+            "namespace": cluster_namespace(workload.serving, settings),
             "labels": dict(labels),
             "annotations": {"serving.kserve.io/deploymentMode": MODES[mode], **model_annotations(workload)},
         },

@@ -9,9 +9,11 @@ from typing import Any
 
 from catchment.errors import InvalidField
 from catchment.serving.workload import ServingKey, Workload
+from catchment.settings import Settings
 
 MOST_LABEL = 63
 """Characters of a label's value, and of a DNS label."""
+NAMESPACE, MANAGED_BY = "catchment.io/namespace", "app.kubernetes.io/managed-by"
 SERVING, SERVING_UID, WORKLOAD = "catchment.io/serving", "catchment.io/serving-uid", "catchment.io/workload"
 MODEL, DIGEST = "catchment.io/model", "catchment.io/model-digest"
 MANAGER = "catchment"
@@ -32,7 +34,8 @@ def serving_labels(serving: ServingKey) -> dict[str, str]:
     """What everything of a serving is found by."""
     return {
         "app": shortened(serving.name),
-        "app.kubernetes.io/managed-by": MANAGER,
+        MANAGED_BY: MANAGER,
+        NAMESPACE: serving.namespace,
         SERVING: shortened(serving.name),
         SERVING_UID: serving.uid,
         "seldon-deployment-id": shortened(serving.name),
@@ -43,9 +46,15 @@ def workload_labels(workload: Workload) -> dict[str, str]:
     """What everything of a workload is found by, its pods too."""
     return {
         **serving_labels(workload.serving),
+        "app": workload.key,
         WORKLOAD: workload.key,
         "seldon-app": shortened(f"{workload.serving.name}-{workload.graph}"),
     }
+
+
+def cluster_namespace(serving: ServingKey, settings: Settings) -> str:
+    """The cluster's namespace of a serving: of the same name, or the one that everything runs in."""
+    return settings.kubernetes_namespace or serving.namespace
 
 
 def model_annotations(workload: Workload) -> dict[str, str]:

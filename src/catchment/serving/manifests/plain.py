@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from catchment.serving.manifests.names import WORKLOAD, Manifest, model_annotations, workload_labels
+from catchment.serving.manifests.names import (
+    WORKLOAD,
+    Manifest,
+    cluster_namespace,
+    model_annotations,
+    workload_labels,
+)
 from catchment.serving.manifests.pods import pod_spec
 from catchment.serving.workload import Workload
 from catchment.settings import Settings
@@ -23,14 +29,15 @@ def objects(workload: Workload, settings: Settings) -> list[Manifest]:
         InvalidField: it cannot run on Kubernetes; the message says what would be right.
     """
     pod = pod_spec(workload, "kubernetes", settings)
-    made = [_deployment(workload, settings, pod), _service(workload, pod["containers"][0].get("ports") or [])]
-    return [*made, _budget(workload)] if workload.replicas > 1 else made
+    about, ports = _metadata(workload, settings), pod["containers"][0].get("ports") or []
+    made = [_deployment(workload, settings, pod), _service(workload, about, ports)]
+    return [*made, _budget(workload, about)] if workload.replicas > 1 else made
 
 
-def _metadata(workload: Workload) -> dict[str, Any]:
+def _metadata(workload: Workload, settings: Settings) -> dict[str, Any]:
     return {
         "name": workload.key,
-        "namespace": workload.serving.namespace,
+        "namespace": cluster_namespace(workload.serving, settings),
         "labels": workload_labels(workload),
         "annotations": model_annotations(workload),
     }
@@ -46,7 +53,7 @@ def _deployment(workload: Workload, settings: Settings, pod: dict[str, Any]) -> 
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _metadata(workload),
+        "metadata": _metadata(workload, settings),
         "spec": {
             "replicas": workload.replicas,
             "revisionHistoryLimit": 1,
@@ -68,7 +75,9 @@ def _deployment(workload: Workload, settings: Settings, pod: dict[str, Any]) -> 
     }
 
 
-def _service(workload: Workload, container_ports: Sequence[Mapping[str, Any]]) -> Manifest:
+def _service(
+    workload: Workload, about: Mapping[str, Any], container_ports: Sequence[Mapping[str, Any]]
+) -> Manifest:
     named = {each.get("name"): each["containerPort"] for each in container_ports}
     # A container of the user's own may have one port, without a name.
     first = container_ports[0]["containerPort"] if container_ports else HTTP_PORT
@@ -78,7 +87,7 @@ def _service(workload: Workload, container_ports: Sequence[Mapping[str, Any]]) -
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(workload),
+        "metadata": dict(about),
         "spec": {"type": "ClusterIP", "selector": _selector(workload), "ports": ports},
     }
 
@@ -87,10 +96,10 @@ def _port(name: str, port: int, target: str | int) -> dict[str, Any]:
     return {"name": name, "port": port, "targetPort": target, "protocol": "TCP"}
 
 
-def _budget(workload: Workload) -> Manifest:
+def _budget(workload: Workload, about: Mapping[str, Any]) -> Manifest:
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
-        "metadata": _metadata(workload),
+        "metadata": dict(about),
         "spec": {"maxUnavailable": 1, "selector": {"matchLabels": _selector(workload)}},
     }

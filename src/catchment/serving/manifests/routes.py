@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from catchment.errors import InvalidField
-from catchment.serving.manifests.names import Manifest, check_dns_label, check_weights, serving_labels
+from catchment.serving.manifests.names import (
+    Manifest,
+    check_dns_label,
+    check_weights,
+    cluster_namespace,
+    serving_labels,
+)
 from catchment.serving.workload import ServingKey
 from catchment.settings import Settings
 
@@ -54,7 +60,7 @@ def http_route(
         "kind": "HTTPRoute",
         "metadata": {
             "name": route_name(serving),
-            "namespace": serving.namespace,
+            "namespace": cluster_namespace(serving, settings),
             "labels": serving_labels(serving),
         },
         "spec": spec,

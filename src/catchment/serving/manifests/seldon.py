@@ -15,13 +15,14 @@ from catchment.serving.manifests.names import (
     Manifest,
     check_dns_label,
     check_weights,
+    cluster_namespace,
     model_annotations,
     serving_labels,
     shortened,
     workload_labels,
 )
 from catchment.serving.manifests.pods import pod_spec
-from catchment.serving.workload import Workload
+from catchment.serving.workload import ServingKey, Workload
 from catchment.settings import Settings
 
 API_VERSION = "machinelearning.seldon.io/v1"
@@ -46,7 +47,7 @@ def seldon_deployment(
     if not workloads:
         raise InvalidField("predictors", "must name one at least")
     made = [predictor(each, settings) for each in workloads]
-    return deployment_of(workloads[0], split(made, weights))
+    return deployment_of(workloads[0].serving, split(made, weights), settings)
 
 
 def predictor(workload: Workload, settings: Settings) -> dict[str, Any]:
@@ -85,6 +86,11 @@ def predictor_name(workload: Workload) -> str:
     return check_dns_label(shortened(name, 40), "predictors.name")
 
 
+def service_name(workload: Workload) -> str:
+    """The service that Seldon makes for a predictor, named <deployment>-<predictor>."""
+    return f"{workload.serving.name}-{predictor_name(workload)}"
+
+
 def split(predictors: Sequence[Mapping[str, Any]], weights: Mapping[str, int]) -> list[dict[str, Any]]:
     """The predictors with these weights, by the label of their workload.
 
@@ -107,15 +113,16 @@ def workload_of(predictor: Mapping[str, Any]) -> str:
     return str((predictor.get("labels") or {}).get(WORKLOAD, ""))
 
 
-def deployment_of(workload: Workload, predictors: Sequence[Mapping[str, Any]]) -> Manifest:
-    """The object around predictors of a serving; `workload` is any of them."""
-    serving = workload.serving
+def deployment_of(
+    serving: ServingKey, predictors: Sequence[Mapping[str, Any]], settings: Settings
+) -> Manifest:
+    """The object around a serving's predictors."""
     return {
         "apiVersion": API_VERSION,
         "kind": "SeldonDeployment",
         "metadata": {
             "name": serving.name,
-            "namespace": serving.namespace,
+            "namespace": cluster_namespace(serving, settings),
             "labels": serving_labels(serving),
         },
         "spec": {
