@@ -12,7 +12,7 @@ from catchment.jobs import rows as job_rows
 from catchment.jobs.states import BUSY, JobState
 from catchment.model_jobs.states import Phase
 from catchment.store.database import Transaction
-from catchment.store.schema import jobs, model_jobs
+from catchment.store.schema import jobs, model_jobs, serving_workloads
 
 
 def refuse_used(tx: Transaction, versions: Collection[Row[Any]], *, but: str = "") -> None:
@@ -34,6 +34,7 @@ def refuse_used(tx: Transaction, versions: Collection[Row[Any]], *, but: str = "
                     f"which is {job.state}; delete it once the job is over"
                 )
     _refuse_worked_on(tx, {row.id: row for row in versions}, but)
+    _refuse_served(tx, {row.id: row for row in versions})
 
 
 def _refuse_worked_on(tx: Transaction, versions: dict[str, Row[Any]], but: str) -> None:
@@ -50,6 +51,18 @@ def _refuse_worked_on(tx: Transaction, versions: dict[str, Row[Any]], but: str) 
         raise WrongState(
             f"version {used.version!r} of model {used.name!r} is read by ModelJob {found.name!r} just now"
         )
+
+
+def _refuse_served(tx: Transaction, versions: dict[str, Row[Any]]) -> None:
+    """Refuse while a model server of one of them runs, or is to be started again when it has ended."""
+    for spec in tx.execute(select(serving_workloads.c.spec)).scalars():
+        used = versions.get(spec["model"]["model_id"])
+        if used is not None:
+            serving = spec["serving"]
+            raise WrongState(
+                f"version {used.version!r} of model {used.name!r} is served by {serving['name']!r} in "
+                f"namespace {serving['namespace']!r}; delete it once that serves another"
+            )
 
 
 def _busy(tx: Transaction, namespace: str) -> list[Row[Any]]:

@@ -33,6 +33,7 @@ class Service:
         ready: called in a thread until it is true; None: ready once started.
         stop_signal: what makes it stop by itself; sent by the guard, too, when `catchment up` is killed.
         stop_timeout_s: how long it may take to stop before it is killed.
+        descriptors: open files that it inherits.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Service:
     ready: Probe | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout_s: float = 3.0
+    descriptors: tuple[int, ...] = ()
 
 
 class RunningService:
@@ -111,7 +113,7 @@ class RunningService:
                 cwd=self.service.folder,
                 env=dict(self.service.environment),
                 start_new_session=True,
-                pass_fds=(self._guard.descriptor,),
+                pass_fds=(self._guard.descriptor, *self.service.descriptors),
             )
         return self._process
 

@@ -49,7 +49,7 @@ def condition(found: Object, kind: str) -> Object:
 def of_deployment(found: Object, pods: Sequence[Object]) -> Observed:
     """How a Deployment is that has been applied.
 
-    It is ready when its controller has seen what was applied, all pods are of it and ready, and there are no others.
+    It is ready when its controller has seen what was applied, and all pods are of it and ready.
     """
     status, replicas = found.get("status") or {}, int(found["spec"].get("replicas", 1))
     seen = int(status.get("observedGeneration", 0)) >= int(found["metadata"].get("generation", 0))
