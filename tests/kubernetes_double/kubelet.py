@@ -205,7 +205,8 @@ class Kubelet:
         ended = {"terminated": {"exitCode": code, "reason": reason, "startedAt": now(), "finishedAt": now()}}
         self.logs.end(pod["metadata"]["uid"], container.spec["name"])
         policy = pod["spec"].get("restartPolicy", "Always")
-        again = not container.init and (policy == "Always" or (policy == "OnFailure" and code != 0))
+        # An init container that ended well is done, whatever the policy.
+        again = policy != "Never" and (code != 0 or (policy == "Always" and not container.init))
         container.ready = False
         if not again:
             container.state = ended

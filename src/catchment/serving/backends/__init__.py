@@ -32,5 +32,7 @@ def _on_cluster(store: Store, name: str) -> Backend:
     from catchment.serving.backends.kubernetes import KubernetesBackend
     from catchment.serving.backends.seldon import SeldonBackend
 
-    made = {"kubernetes": KubernetesBackend, "kserve": KServeBackend, "seldon": SeldonBackend}[name]
-    return made(store.settings, Cluster(store.settings))
+    settings, cluster = store.settings, Cluster(store.settings)
+    if name == "kserve":
+        return KServeBackend(settings, cluster)
+    return SeldonBackend(settings, cluster) if name == "seldon" else KubernetesBackend(settings, cluster)
