@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+
 from catchment.errors import InvalidField
 from catchment.serving.workload import Backend
+from catchment.settings import Settings
 from catchment.store import Store
 
 NAMES = ("local", "kubernetes", "kserve", "seldon")
@@ -23,16 +26,18 @@ def open_backend(store: Store, name: str = "") -> Backend:
         from catchment.serving.backends.local import LocalBackend
 
         return LocalBackend(store)
-    return _on_cluster(store, name)
+    return _on_cluster(store.settings, name)
 
 
-def _on_cluster(store: Store, name: str) -> Backend:
+@functools.lru_cache(maxsize=8)
+def _on_cluster(settings: Settings, name: str) -> Backend:
+    """Kept, since its connections are: every look at a serving opens a backend."""
     from catchment.kubernetes.client import Cluster
     from catchment.serving.backends.kserve import KServeBackend
     from catchment.serving.backends.kubernetes import KubernetesBackend
     from catchment.serving.backends.seldon import SeldonBackend
 
-    settings, cluster = store.settings, Cluster(store.settings)
+    cluster = Cluster(settings)
     if name == "kserve":
         return KServeBackend(settings, cluster)
     return SeldonBackend(settings, cluster) if name == "seldon" else KubernetesBackend(settings, cluster)

@@ -112,6 +112,8 @@ class SeldonBackend(OnCluster):
             NotFound: a workload among them is not applied.
         """
         check_weights(weights)
+        if not weights and self.mine(SELDON_DEPLOYMENT, serving, serving.name) is None:
+            return
 
         def change(predictors: list[Found], _: dict[str, int]) -> tuple[list[Found], dict[str, int]]:
             there = set(map(seldon.workload_of, predictors))
@@ -128,6 +130,8 @@ class SeldonBackend(OnCluster):
     def remove(self, serving: ServingKey, keys: Iterable[str]) -> None:
         """Take these predictors out; with the last one goes the deployment."""
         gone = set(keys)
+        if self.mine(SELDON_DEPLOYMENT, serving, serving.name) is None:
+            return
 
         def change(predictors: list[Found], weights: dict[str, int]) -> tuple[list[Found], dict[str, int]]:
             left = {key: share for key, share in weights.items() if key not in gone}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from catchment.errors import InvalidField
+from catchment.errors import InvalidField, SetupError
 from catchment.serving.manifests import probes
 from catchment.serving.manifests.names import check_dns_label, shortened
 from catchment.serving.manifests.runtimes import (
@@ -69,6 +69,7 @@ def pod_spec(workload: Workload, form: Form, settings: Settings) -> dict[str, An
 
     Raises:
         InvalidField: it cannot run there; the message says what would be right.
+        SetupError: the settings name no registry.
     """
     runtime = runtime_of(workload, form)
     mount = _mount(workload)
@@ -101,7 +102,7 @@ def source_uri(workload: Workload, layout: Layout, settings: Settings) -> str:
     """What the initializer fetches, with the digest that it must have.
 
     Raises:
-        InvalidField: no registry is named.
+        SetupError: no registry is named.
     """
     host = registry_host(settings)
     query = {"digest": workload.model.digest, "layout": layout, "name": workload.serving.name}
@@ -109,10 +110,9 @@ def source_uri(workload: Workload, layout: Layout, settings: Settings) -> str:
 
 
 def registry_host(settings: Settings) -> str:
-    """Host and port of the registry as pods reach it. Raises InvalidField when none is named."""
+    """Host and port of the registry as pods reach it. Raises SetupError when none is named."""
     if not settings.serving_registry:
-        raise InvalidField(
-            "backend",
+        raise SetupError(
             "servings on clusters need CATCHMENT_SERVING_REGISTRY, the address that pods fetch models from, "
             "such as http://catchment-api.catchment:8080",
         )

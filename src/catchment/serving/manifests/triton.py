@@ -60,7 +60,7 @@ def config_pbtxt(name: str, format_name: str, inputs: Tensors, outputs: Tensors)
     if platform is None:
         raise InvalidField("format", f"Triton serves {', '.join(PLATFORMS)}, not {format_name}")
     if format_name == "TorchScript":
-        outputs = _numbered(outputs)
+        _check_numbered(outputs)
     lines = [f"name: {_quoted(name)}", f"platform: {_quoted(platform)}", "max_batch_size: 0"]
     for kind, field, tensors in (("input", "inputs", inputs), ("output", "outputs", outputs)):
         if not tensors:
@@ -100,13 +100,19 @@ def _dims(size: Sequence[Any], field: str) -> str:
     return ", ".join(map(str, size))
 
 
-def _numbered(outputs: Tensors) -> Tensors:
-    """TorchScript has no names for what a model returns, so Triton takes the number after two underscores."""
-    if all(_ends_in_number(str(each.get("name", ""))) for each in outputs):
-        return outputs
-    return [
-        {**each, "name": f"{each.get('name') or 'OUTPUT'}__{place}"} for place, each in enumerate(outputs)
-    ]
+def _check_numbered(outputs: Tensors) -> None:
+    """TorchScript has no names for what a model returns, so Triton takes the number after two underscores.
+
+    Raises:
+        InvalidField: a name has none. Another name would be no help: clients ask by the signature's.
+    """
+    for place, each in enumerate(outputs):
+        if not _ends_in_number(str(each.get("name", ""))):
+            raise InvalidField(
+                f"signature.outputs[{place}].name",
+                f"{str(each.get('name'))[:60]!r} must end in its number for Triton to serve it, such as "
+                f"OUTPUT__{place}; or convert the model to ONNX",
+            )
 
 
 def _ends_in_number(name: str) -> bool:

@@ -118,7 +118,7 @@ LAID_OUT = {
 def test_files_lie_where_the_runtime_looks(tmp_path: Path, format_name: str, layout: str) -> None:
     make_model(tmp_path / "pulled", format_name)
     (tmp_path / "mnt").mkdir()
-    about = Description("digits", "v3", format_name, (X,), (Y,))
+    about = Description("digits", "v3", format_name, (X,), ({**Y, "name": "y__0"},))
     arrange(tmp_path / "pulled", tmp_path / "mnt", layout, about)  # type: ignore[arg-type]
     assert tree(tmp_path / "mnt") == LAID_OUT[format_name, layout]
     for file in tree(tmp_path / "mnt") - {"config.pbtxt", "model-settings.json", "ormbfile.yaml"}:

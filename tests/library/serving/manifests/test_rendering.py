@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from catchment.errors import InvalidField
+from catchment.errors import InvalidField, SetupError
 from catchment.serving.manifests import kserve, seldon
 from catchment.serving.manifests.names import shortened, workload_labels
 from catchment.serving.manifests.pods import asks_for_gpu, pod_spec
@@ -42,6 +42,7 @@ def spec(**fields: Any) -> dict[str, Any]:
 )
 def test_each_format_has_its_runtime(format_name: str, runtime: str) -> None:
     served = workload(model=model(format_name))
+    assert runtime in RUNTIMES
     assert choose(served, "kubernetes").name == runtime
     elsewhere = "triton" if format_name == "ONNX" else runtime
     assert choose(served, "seldon").name == elsewhere
@@ -83,7 +84,7 @@ def test_tritons_models_need_a_signature_that_it_can_read(form: Form) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_cluster_needs_a_registry(form: Form) -> None:
-    with pytest.raises(InvalidField, match="CATCHMENT_SERVING_REGISTRY"):
+    with pytest.raises(SetupError, match="CATCHMENT_SERVING_REGISTRY"):
         render([workload()], {}, form, settings(serving_registry=""))
 
 

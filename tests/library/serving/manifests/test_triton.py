@@ -148,8 +148,10 @@ def test_formats_without_a_platform_are_refused(format_name: str) -> None:
         config_pbtxt("m", format_name, [Y], [Y])
 
 
-def test_outputs_of_torchscript_are_numbered_unless_they_are() -> None:
-    plain = config_pbtxt("m", "TorchScript", [Y], [Y, {**Y, "name": ""}])
-    assert [each.name for each in read(plain).output] == ["y__0", "OUTPUT__1"]
+def test_outputs_of_torchscript_must_be_numbered() -> None:
+    for name in ("y", "y_0", "y__a", "__0", ""):
+        with pytest.raises(InvalidField, match="OUTPUT__1") as caught:
+            config_pbtxt("m", "TorchScript", [Y], [{**Y, "name": "OUTPUT__0"}, {**Y, "name": name}])
+        assert caught.value.field == "signature.outputs[1].name"
     numbered = config_pbtxt("m", "TorchScript", [Y], [{**Y, "name": "OUTPUT__0"}])
     assert [each.name for each in read(numbered).output] == ["OUTPUT__0"]
