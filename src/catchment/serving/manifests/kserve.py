@@ -24,10 +24,10 @@ from catchment.serving.manifests.pods import (
     merged_environment,
     resources_of,
     runtime_of,
-    source_uri,
     user_container,
 )
 from catchment.serving.manifests.runtimes import Layout, environment
+from catchment.serving.manifests.sources import source_uri
 from catchment.serving.manifests.user_pod import WHERE
 from catchment.serving.workload import Workload
 from catchment.settings import Settings

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
-from catchment.errors import InvalidField, SetupError
+from catchment.errors import InvalidField
 from catchment.serving.manifests import probes
 from catchment.serving.manifests.names import check_dns_label, shortened
 from catchment.serving.manifests.runtimes import (
     CUSTOM,
-    STORE,
     Form,
-    Layout,
     Runtime,
     arguments,
     check_signature,
@@ -23,6 +20,7 @@ from catchment.serving.manifests.runtimes import (
     image_of,
     model_folder,
 )
+from catchment.serving.manifests.sources import registry_environment, source_uri
 from catchment.serving.manifests.user_pod import check_pod
 from catchment.serving.workload import Workload
 from catchment.settings import Settings
@@ -96,48 +94,6 @@ def pod_spec(workload: Workload, form: Form, settings: Settings) -> dict[str, An
             {"name": settings.serving_image_pull_secret},
         ]
     return spec
-
-
-def source_uri(workload: Workload, layout: Layout, settings: Settings) -> str:
-    """What the initializer fetches, with the digest that it must have.
-
-    Raises:
-        SetupError: no registry is named.
-    """
-    host = registry_host(settings)
-    query = {"digest": workload.model.digest, "layout": layout, "name": workload.serving.name}
-    return f"catchment://{host}/{workload.model.reference}?{urlencode(query, safe=':')}"
-
-
-def registry_host(settings: Settings) -> str:
-    """Host and port of the registry as pods reach it. Raises SetupError when none is named."""
-    if not settings.serving_registry:
-        raise SetupError(
-            "servings on clusters need CATCHMENT_SERVING_REGISTRY, the address that pods fetch models from, "
-            "such as http://catchment-api.catchment:8080",
-        )
-    return urlsplit(settings.serving_registry).netloc
-
-
-def registry_environment(settings: Settings) -> list[dict[str, Any]]:
-    """How the initializer reaches the registry: its login by reference, never its value."""
-    variables: list[dict[str, Any]] = [{"name": "ROOTPATH", "value": STORE}]
-    if settings.serving_registry.startswith("http://"):
-        variables.append({"name": "CATCHMENT_INITIALIZER_INSECURE_HTTP", "value": "1"})
-    if settings.serving_registry_ca:
-        variables.append(
-            {"name": "CATCHMENT_INITIALIZER_CA_FILE", "value": "/etc/catchment/registry-ca/ca.crt"}
-        )
-    if secret := settings.serving_registry_secret:
-        variables.append({"name": "CATCHMENT_REGISTRY_HOST", "value": registry_host(settings)})
-        variables += [
-            {
-                "name": f"CATCHMENT_REGISTRY_{key.upper()}",
-                "valueFrom": {"secretKeyRef": {"name": secret, "key": key}},
-            }
-            for key in ("username", "password")
-        ]
-    return variables
 
 
 def resources_of(workload: Workload) -> dict[str, Any]:
