@@ -177,6 +177,81 @@ class Settings(BaseSettings):
     gateway_mirror_bytes: Annotated[
         int, Field(ge=0, description="Larger requests and answers of servings are never compared.")
     ] = 256 * 2**10
+    serving_image: Annotated[
+        str,
+        Field(
+            description="Image with Catchment: the model server for ONNX, and what fetches models in pods."
+        ),
+    ] = "catchment:0.1.0"
+    serving_triton_image: Annotated[str, Field(description="Image of NVIDIA's Triton.")] = (
+        "nvcr.io/nvidia/tritonserver:24.12-py3"
+    )
+    serving_mlserver_image: Annotated[str, Field(description="Image of Seldon's MLServer.")] = (
+        "docker.io/seldonio/mlserver:1.7.1"
+    )
+    serving_openscoring_image: Annotated[
+        str,
+        Field(
+            description="Image that serves MODEL_STORE/SERVING_NAME/model/*.pmml at "
+            "/openscoring/model/SERVING_NAME; empty: PMML cannot be served on clusters."
+        ),
+    ] = ""
+    serving_image_pull_secret: Annotated[
+        str,
+        Field(description="Secret in each serving's namespace with the login for its images; empty: none."),
+    ] = ""
+    serving_registry: Annotated[
+        str,
+        Field(
+            pattern=r"^(https?://[^/?#@\s]+)?$",
+            description="Address of the registry (/v2) as pods reach it, such as "
+            "http://catchment-api.catchment:8080; servings on clusters need it.",
+        ),
+    ] = ""
+    serving_registry_secret: Annotated[
+        str,
+        Field(
+            description="Secret in each serving's namespace with that registry's login, keys username and "
+            "password; empty: no login."
+        ),
+    ] = ""
+    serving_registry_ca: Annotated[
+        str,
+        Field(
+            description="ConfigMap in each serving's namespace with the authorities of that registry's "
+            "certificate, key ca.crt; empty: those of the image."
+        ),
+    ] = ""
+    serving_gateways: Annotated[
+        str,
+        Field(
+            description="Gateways that HTTPRoutes belong to, NAMESPACE/NAME or NAMESPACE/NAME/SECTION, "
+            "separated by commas; empty: servings are reached inside the cluster only."
+        ),
+    ] = ""
+    serving_host: Annotated[
+        str, Field(description="Host names of HTTPRoutes, separated by commas; empty: all of the gateway's.")
+    ] = ""
+    serving_cluster_domain: Annotated[
+        str, Field(description="What names of the cluster's services end in.")
+    ] = "svc.cluster.local"
+    serving_start_timeout_s: Annotated[
+        int, Field(ge=10, le=86400, description="How long a serving's pods may take until they are ready.")
+    ] = 600
+    serving_readiness_gate: Annotated[
+        bool,
+        Field(
+            description="Hold pods of plain Deployments out of their Service until Catchment has verified "
+            "them; pods that are replaced wait for Catchment, too."
+        ),
+    ] = False
+    kserve_mode: Annotated[
+        Literal["standard", "serverless"],
+        Field(
+            description="'standard': an InferenceService for each revision and an HTTPRoute; 'serverless': "
+            "one with canaryTrafficPercent, for rendered manifests only."
+        ),
+    ] = "standard"
     kubeconfig: Annotated[
         Path | None,
         Field(

@@ -213,7 +213,8 @@ class Kubelet:
         ended = {"terminated": {"exitCode": code, "reason": reason, "startedAt": now(), "finishedAt": now()}}
         self.logs.end(pod["metadata"]["uid"], container.spec["name"])
         policy = pod["spec"].get("restartPolicy", "Always")
-        again = not container.init and (policy == "Always" or (policy == "OnFailure" and code != 0))
+        # An init container that ended well is done, whatever the policy.
+        again = policy != "Never" and (code != 0 or (policy == "Always" and not container.init))
         container.ready = False
         if not again:
             container.state = ended
@@ -237,12 +238,16 @@ class Kubelet:
         if any(each.outcome.kind == "unschedulable" for each in containers):
             return
         phase = _phase(inits, mains)
-        ready = bool(mains) and all(each.ready for each in mains)
+        whole = bool(mains) and all(each.ready for each in mains)
+        kept, gated = _gates(live)
+        ready = whole and gated
         told = {
             "phase": phase,
             "containerStatuses": [each.status() for each in mains],
             "conditions": [
+                *kept,
                 {"type": "PodScheduled", "status": "True"},
+                {"type": "ContainersReady", "status": "True" if whole else "False"},
                 {"type": "Ready", "status": "True" if ready else "False"},
             ],
         }
@@ -314,6 +319,14 @@ class Kubelet:
 
 def _pods(objects: Objects) -> Any:
     return objects.resource("pods")
+
+
+def _gates(pod: Object) -> tuple[list[dict[str, Any]], bool]:
+    """The conditions that others set for a pod's readiness gates, and whether all of them hold."""
+    wanted = {each["conditionType"] for each in pod["spec"].get("readinessGates") or []}
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    kept = [each for each in conditions if each["type"] in wanted]
+    return kept, wanted == {each["type"] for each in kept if each["status"] == "True"}
 
 
 def _phase(inits: list[_Container], mains: list[_Container]) -> str:

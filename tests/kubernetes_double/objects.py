@@ -129,13 +129,7 @@ class Objects:
         with self.changed:
             before = self._live(resource, namespace, name)
             after = edit(copy.deepcopy(before))
-            sent = (after.get("metadata") or {}).get("resourceVersion")
-            if sent and sent != before["metadata"]["resourceVersion"]:
-                raise Problem(
-                    409,
-                    f'Operation cannot be fulfilled on {resource.qualified} "{name}": the object has '
-                    "been modified; please apply your changes to the latest version and try again",
-                )
+            _check_version(resource, before, after)
             owners = self._owners[before["metadata"]["uid"]]
             after = self._completed(resource, before, after, status)
             if not status:
@@ -171,6 +165,7 @@ class Objects:
             if before is None:
                 made = self.create(resource, namespace, body, manager, strict=strict)
                 return made, True
+            _check_version(resource, before, body)
             uid = before["metadata"]["uid"]
             owners = copy.deepcopy(self._owners[uid])
             wanted = {key: value for key, value in body.items() if key not in ("apiVersion", "kind")}
@@ -286,3 +281,15 @@ def _meaning(found: Object) -> Object:
         if key not in ("managedFields", "resourceVersion")
     }
     return {**found, "metadata": metadata}
+
+
+def _check_version(resource: Resource, before: Object, sent: Object) -> None:
+    """What names a version is meant for that one only, applied or not."""
+    version = (sent.get("metadata") or {}).get("resourceVersion")
+    if version and version != before["metadata"]["resourceVersion"]:
+        name = before["metadata"]["name"]
+        raise Problem(
+            409,
+            f'Operation cannot be fulfilled on {resource.qualified} "{name}": the object has '
+            "been modified; please apply your changes to the latest version and try again",
+        )

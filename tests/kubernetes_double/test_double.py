@@ -320,6 +320,9 @@ def test_what_an_apply_no_longer_names_is_removed_and_what_others_set_stays(
     assert found is not None
     assert found["metadata"]["labels"] == {"mine": "1", "theirs": "1"}
     assert [each["name"] for each in found["spec"]["template"]["spec"]["containers"][0]["env"]] == ["B"]
+    api.pause()  # statuses are written meanwhile otherwise
+    found = api.get("deployments", "web")
+    assert found is not None
     version = found["metadata"]["resourceVersion"]
     apply(apps, first, "catchment")
     assert api.get("deployments", "web")["metadata"]["resourceVersion"] == version  # type: ignore[index]

@@ -96,6 +96,29 @@ class Cluster:
             deadline_s=deadline_s,
         )
 
+    def patch_status(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        status: Manifest,
+        *,
+        deadline_s: float = DEADLINE_S,
+    ) -> Found:
+        """Change parts of an object's status by strategic merge: conditions are merged by their type."""
+        answer = self._send(
+            "PATCH",
+            kind,
+            namespace,
+            name,
+            "status",
+            body={"status": status},
+            content="application/strategic-merge-patch+json",
+            deadline_s=deadline_s,
+            verb="patch the status of",
+        )
+        return dict(answers.status(_read(answer)))
+
     def create(self, manifest: Manifest, namespace: str, *, deadline_s: float = DEADLINE_S) -> Found:
         """A new object. Raises AlreadyExists besides."""
         query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}

@@ -13,8 +13,8 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from catchment.errors import InferenceFailed, Unreachable
-from catchment.serving.workload import Endpoint, ServedModel
+from catchment.errors import CatchmentError, InferenceFailed, RolloutFailed, Unreachable
+from catchment.serving.workload import Endpoint, ServedModel, Workload
 
 DATATYPES = {
     "bool": "BOOL",
@@ -29,6 +29,11 @@ DATATYPES = {
 }
 """The protocol's names of the signature's types."""
 SHOWN = 300
+ANSWERS_S = 30.0
+NOT_ASKED = frozenset({"PMML"})
+"""Formats whose runtime on clusters speaks another protocol."""
+OTHER_NAMES = frozenset({"SKLearn", "XGBoost", "LightGBM", "MLflow", "MLlib"})
+"""Formats whose runtime on clusters has names of its own for what goes in and comes out."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,37 @@ class Asker:
         if not isinstance(found, dict):
             raise InferenceFailed("the model server's answer is no object")
         return found
+
+
+def is_asked(workload: Workload) -> bool:
+    """Whether the workload's model servers speak the protocol, as far as can be known."""
+    containers = workload.pod.get("containers") or [{}]
+    return workload.model.format not in NOT_ASKED and not containers[0].get("image")
+
+
+def verify(workload: Workload, endpoint: Endpoint) -> float:
+    """One inference of a model server, made of the stored signature; how long it took, in seconds.
+
+    Raises:
+        RolloutFailed: what answers is another model, or answers nonsense.
+        Unreachable: nothing answers.
+    """
+    model = workload.model
+    generator = np.random.default_rng(workload.revision)
+    with Asker(endpoint, ANSWERS_S) as asker:
+        named = model.format not in OTHER_NAMES
+        wrong = differences(model, asker.metadata()) if named else []
+        if not wrong:
+            try:
+                answer = asker.infer(sample(model, generator, workload.server))
+            except Unreachable:
+                raise
+            except CatchmentError as error:
+                raise RolloutFailed(f"{workload.key} failed its smoke inference: {error}") from error
+            wrong = problems(model, answer) if named else nonsense(answer)
+    if wrong:
+        raise RolloutFailed(f"{workload.key} is not what its signature says: {'; '.join(wrong)}")
+    return answer.seconds
 
 
 def differences(model: ServedModel, metadata: Mapping[str, Any]) -> list[str]:
@@ -162,9 +198,16 @@ def problems(model: ServedModel, answer: Answer) -> list[str]:
         if output is None:
             continue
         found += _different(f"output {each['name']!r}", each, output)
+    return found + nonsense(answer)
+
+
+def nonsense(answer: Answer) -> list[str]:
+    """What is wrong with an answer whatever the model: no outputs, or such without finite numbers."""
+    found = [] if answer.outputs else ["it answers no outputs"]
+    for output in answer.outputs:
         values = output.get("data") or ()
         if not values:
-            found.append(f"output {each['name']!r} is empty")
+            found.append(f"output {output.get('name')!r} is empty")
         if any(isinstance(value, float) and not math.isfinite(value) for value in values):
-            found.append(f"output {each['name']!r} holds what is no finite number")
+            found.append(f"output {output.get('name')!r} holds what is no finite number")
     return found
