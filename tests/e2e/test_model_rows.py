@@ -18,6 +18,7 @@ from tests.library.formats.convert.checking import run_onnx
 from tests.library.formats.extract.sampled import SAMPLES
 from tests.library.formats.extract.test_hostile import Touch, zipped
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all ModelJobs, 80 s on two idle cores
 MAX_ERROR = 1e-5
 
 
