@@ -140,6 +140,24 @@ class Settings(BaseSettings):
             "calls itself by in its answers."
         ),
     ] = ""
+    log_format: Annotated[
+        Literal["text", "json"],
+        Field(description="'text': plain log lines; 'json': one JSON object a line."),
+    ] = "text"
+    otlp_endpoint: Annotated[
+        str,
+        Field(
+            description="Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty: the "
+            "standard OTEL_EXPORTER_OTLP_ENDPOINT, and without that nothing is traced."
+        ),
+    ] = ""
+    metrics_access: Annotated[
+        Literal["login", "open"],
+        Field(
+            description="Who may read /metrics: 'login': who may see jobs, as everywhere; 'open': whoever "
+            "reaches the API."
+        ),
+    ] = "login"
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

@@ -19,6 +19,7 @@ from catchment.jobs.launcher import Launcher, Patient, RunState
 from catchment.jobs.lifecycle import start_queued
 from catchment.jobs.starting import Start, start_of
 from catchment.jobs.states import BUSY, JobState
+from catchment.observe import trace
 from catchment.store import Store
 from catchment.store.clock import AHEAD_S
 from catchment.store.database import Transaction
@@ -130,7 +131,8 @@ def _look_after(store: Store, launcher: Launcher, row: Row[Any]) -> None:
 def launch(store: Store, launcher: Launcher, start: Start) -> None:
     """Make a start's flow run; when Prefect does not answer the job says so, and fails after a while."""
     try:
-        flow_run_id = launcher.launch(start)
+        with trace.span("make flow run", job=start.uid, kind="client", run=start.run):
+            flow_run_id = launcher.launch(start)
     except CatchmentError as error:
         _wait_or_fail(store, start.uid, f"the job waits for Prefect: {error}", error)
         return

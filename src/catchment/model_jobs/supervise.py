@@ -13,6 +13,7 @@ from catchment.jobs.crew import for_each
 from catchment.jobs.launcher import Launcher, Patient
 from catchment.model_jobs import manager, rows
 from catchment.model_jobs.states import BUSY, STOPPED, Phase
+from catchment.observe import trace
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import model_jobs
@@ -98,7 +99,8 @@ def _launch(store: Store, launcher: Launcher, row: Row[Any]) -> None:
     """Make the flow run; while Prefect does not answer the job says so, and fails after a while."""
     start = ModelJobStart(row.uid, row.namespace, row.name)
     try:
-        flow_run_id = launcher.launch(start)
+        with trace.span("make flow run", job=row.uid, kind="client"):
+            flow_run_id = launcher.launch(start)
     except CatchmentError as error:
         waits = isinstance(error, Unreachable)
         limit_s = store.settings.start_timeout_s
