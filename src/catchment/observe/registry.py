@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 Kind = Literal["counter", "gauge", "histogram"]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -191,9 +191,29 @@ def head(family: Family) -> list[str]:
     return [f"# HELP {family.name} {family.help}", f"# TYPE {family.name} {family.kind}"]
 
 
-def series(family: Family, values: Iterable[tuple[tuple[str, ...], float]]) -> list[str]:
-    """Head and series of a metric whose values somebody else keeps."""
-    return [*head(family), *(_line(family, "", labels, value) for labels, value in values)]
+class Sample(Protocol):
+    """One value that somebody else counts, such as the gateway."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def described(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def value(self) -> float: ...
+
+
+def samples_text(samples: Iterable[Sample]) -> str:
+    """The text of others' values: those of one name together, below one head."""
+    lines: dict[str, list[str]] = {}
+    for sample in samples:
+        heads = [f"# HELP {sample.name} {sample.described}", f"# TYPE {sample.name} {sample.kind}"]
+        labels = _pairs(tuple(sample.labels), tuple(sample.labels.values()))
+        lines.setdefault(sample.name, heads).append(_series(sample.name, labels, sample.value))
+    return "".join(f"{line}\n" for of_one in lines.values() for line in of_one)
 
 
 def _line(family: Family, fixed: str, labels: tuple[str, ...], value: float) -> str:
