@@ -32,8 +32,8 @@ class ApiFigures:
     """What the API's process counts; made before the application, since middleware counts.
 
     Attributes:
-        registry: more of the API's metrics belong there.
-        parts: further text to be appended: registries of what else runs in this process.
+        registry: its metrics.
+        parts: give the text of what else runs in this process.
     """
 
     def __init__(self) -> None:
@@ -136,12 +136,16 @@ class Scrape:
         store: whose content is told, too.
         supervisor: its health is told.
         caretaker: likewise.
+
+    Attributes:
+        parts: what else runs in this process appends what gives its text (observe.registry.samples_text).
     """
 
     def __init__(
         self, figures: ApiFigures, store: Store, supervisor: Supervisor, caretaker: Caretaker
     ) -> None:
         self._figures = figures
+        self.parts = figures.parts
         self._stored = StoreFigures(store)
         self._lock = threading.Lock()
         self._text, self._until = "", 0.0

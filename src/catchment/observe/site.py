@@ -48,6 +48,7 @@ class SiteFigures:
         self.connected = registry.gauge(
             "catchment_site_coordinator_up", "1 while the coordinator answers the site's polls."
         )
+        self.connected.set(0)
         add_process(registry)
 
     def watch(self, outbox: Callable[[], int], held: Callable[[], int], cache: Path, home: Path) -> None:

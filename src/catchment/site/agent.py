@@ -242,6 +242,7 @@ class Agent:
             self._waiting_for_a_slot = False
             self._exchange.rearm()
         self._registered = registered = self._exchange.register(self._registration())
+        self._figures.connected.set(1)
         logger.info(
             "registered site=%s server=%s lease_s=%.0f",
             self._config.name,
