@@ -169,6 +169,11 @@ class Scrape:
         registry.measured(pool, lambda: store.db.connections)
         disk_of(registry, store.settings.home)
 
+    @property
+    def families(self) -> list[Family]:
+        """What the store's figures are, beside those of the process."""
+        return self._stored.registry.families
+
     async def text(self) -> str:
         """All series; those of the store are left out while it does not answer."""
         if self._looking is None or self._looking.done():
