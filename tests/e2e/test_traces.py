@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from catchment.observe import trace
 from tests.conftest import ROOT, wait_until
-from tests.e2e.conftest import System, _make_small_job_files, end_group
+from tests.e2e.conftest import System, _make_small_job_files, end_group, flow_runs, small_job
+from tests.library.model_jobs.conftest import small_onnx
 from tests.otlp import Collector, Received, collector
 
 CALLER = trace.Place("ab" * 16, "cd" * 8)
@@ -40,7 +44,13 @@ def observed_system(home: Path, endpoint: str) -> Iterator[System]:
                 *("--api-port", "0", "--prefect-port", "0", "--sites", "2"),
             ],
             cwd=ROOT,
-            env={**os.environ, "CATCHMENT_OTLP_ENDPOINT": endpoint, "CATCHMENT_LOG_FORMAT": "json"},
+            env={
+                **os.environ,
+                "CATCHMENT_OTLP_ENDPOINT": endpoint,
+                "CATCHMENT_LOG_FORMAT": "json",
+                "CATCHMENT_JOB_LEASE_S": "3",
+                "CATCHMENT_SUPERVISE_S": "0.5",
+            },
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
@@ -74,8 +84,6 @@ def ran(system: System, received: Collector, job_id: str) -> None:
 
 
 def _job(job_id: str) -> dict[str, Any]:
-    from tests.e2e.conftest import small_job
-
     return small_job(id=job_id, hyper_parameters={"max_round_num": 2})
 
 
@@ -140,6 +148,48 @@ def test_a_rounds_span_holds_the_scripts_of_its_sites_in_time(traced: tuple[Syst
     for training in trainings:
         within = mine[training.parent_id]
         assert within.began_ns <= training.began_ns <= training.ended_ns <= within.ended_ns
+
+
+def test_a_run_that_is_killed_goes_on_in_its_trace(traced: tuple[System, Collector]) -> None:
+    system, received = traced
+    parameters = {"parameters": {"--mode": "slow"}, "hyper_parameters": {"max_round_num": 3}}
+    system.start(id="killed", **parameters)
+
+    def one_round() -> Received | None:
+        (created,) = of_job(received, "create job", "killed") or [None]
+        mine = [span for span in received.named("round") if created and span.trace_id == created.trace_id]
+        return created if mine else None
+
+    created = wait_until(one_round, timeout_s=60, what="the span of a round")
+    assert isinstance(created, Received)
+    (flow,) = flow_runs(system)
+    os.kill(flow, signal.SIGKILL)
+    assert system.wait_for("killed", timeout_s=90)["status"]["state"] == "FINISHED"
+    wait_until(lambda: of_job(received, "federate", "killed"), timeout_s=30, what="the span of the run")
+    (run,) = of_job(received, "federate", "killed")
+    assert (run.trace_id, run.parent_id) == (created.trace_id, created.span_id)
+    found = [span for span in received.named("round") if span.trace_id == run.trace_id]
+    assert {span.parent_id for span in found} == {run.span_id}, "whichever process recorded it"
+    assert sorted(span.attributes["catchment.round"] for span in found) == [1, 2, 3]
+    assert run.began_ns <= min(span.began_ns for span in found if span.attributes["catchment.round"] > 1)
+
+
+def test_a_model_job_is_a_trace_of_its_steps(traced: tuple[System, Collector], tmp_path: Path) -> None:
+    system, received = traced
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.write(small_onnx(tmp_path / "model.onnx"), "small/model.onnx")
+    path = "/api/v1alpha1/projects/default/models/traced/versions/v1/upload"
+    files, who = {"file": ("x.zip", zipped.getvalue())}, {"X-Tenant": "lab", "X-User": "anna"}
+    answer = httpx.post(system.url + path, files=files, headers=who, timeout=30)
+    assert answer.status_code == 201, answer.text
+    wait_until(lambda: received.named("model_job"), timeout_s=90, what="the span of the ModelJob")
+    (run,) = received.named("model_job")
+    mine = [span for span in received.spans if span.trace_id == run.trace_id]
+    (created,) = [span for span in mine if span.name == "create ModelJob"]
+    assert run.parent_id == created.span_id
+    steps = {span.name for span in mine if span.parent_id == run.span_id}
+    assert {"pull", "extract", "push", "succeed"} <= steps
 
 
 def test_log_lines_of_all_processes_are_json_with_what_they_are_about(
