@@ -4,41 +4,48 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from prefect.runtime import flow_run
 
-from catchment.model_jobs.claim import ModelJobClaim
 from catchment.observe import logs, trace
+from catchment.observe.trace import Nothing, Span
 from catchment.rounds.claim import Claim
 
 
 @contextlib.contextmanager
-def observed(name: str, claim: Claim | ModelJobClaim, number: int | None = None) -> Iterator[None]:
-    """A step: a span of the job's trace, with the job in its log lines; below the span around it."""
-    about = {"job": claim.job_id if isinstance(claim, Claim) else claim.name, "namespace": claim.namespace}
-    if number is not None:
-        about["round"] = number
-    with logs.about(**about), trace.span(name, job=claim.uid, **({"round": number} if number else {})):
-        yield
+def observed(name: str, claim: Any, number: int | None = None) -> Iterator[Span | Nothing]:
+    """A step: a span below the one around it, and what its log lines are about.
+
+    Args:
+        name: of the step.
+        claim: of a job, a ModelJob or a rollout.
+        number: of the round, where it has one.
+    """
+    about = _about(claim) | ({"round": number} if number is not None else {})
+    told = {"round": number} if number is not None else {}
+    with logs.about(**about), trace.span(name, job=subject(claim), **told) as here:
+        yield here
 
 
 @contextlib.contextmanager
-def observed_run(name: str, claim: Claim | ModelJobClaim) -> Iterator[None]:
-    """A flow run of a job. One that is resumed is the same span, which whoever ends it records."""
-    run_id = str(flow_run.id)
-    about = {"job": claim.job_id if isinstance(claim, Claim) else claim.name, "namespace": claim.namespace}
-    first = trace.of(claim.uid)
-    place = trace.of_flow(claim.uid, run_id)
+def observed_run(name: str, claim: Any) -> Iterator[Span | Nothing]:
+    """A flow run. One that is resumed is the same span, which whoever ends it records.
+
+    A run that is put aside, and goes on in another process, must `drop` the span.
+    """
+    run_id, of = str(flow_run.id), subject(claim)
+    about = _about(claim)
     told = {"flow_run": run_id, "job_id": about["job"], "namespace": claim.namespace}
-    span = trace.span(name, place=place, parent=first, **told)
-    if span.recorded and (began := _first_begun()) is not None:
-        span.began(began)
+    span = trace.span(name, place=trace.of_flow(of, run_id), parent=trace.of(of), **told)
+    if span.recorded:
+        span.began(_first_begun())
     with logs.about(run_id=run_id, **about), span:
-        yield
+        yield span
 
 
 @contextlib.contextmanager
-def observed_round(claim: Claim, number: int, began: float | None) -> Iterator[None]:
+def observed_round(claim: Claim, number: int, began: float | None) -> Iterator[Span | Nothing]:
     """A round: its span has an id that sites are told before it begins here.
 
     Args:
@@ -48,10 +55,21 @@ def observed_round(claim: Claim, number: int, began: float | None) -> Iterator[N
     """
     place = trace.of_round(claim.uid, claim.run, number)
     parent = trace.of_flow(claim.uid, claim.owner.rpartition(":")[0])
-    span = trace.span("round", place=place, parent=parent, job=claim.uid, run=claim.run, round=number)
+    span = trace.span("round", place=place, parent=parent, run=claim.run, round=number)
     span.began(began)
     with logs.about(round=number), span:
-        yield
+        yield span
+
+
+def subject(claim: Any) -> str:
+    """What a claim's trace is that of: the job, the ModelJob, one rollout of a serving."""
+    number = getattr(claim, "number", None)
+    return str(claim.uid) if number is None else trace.subject(claim.uid, number)
+
+
+def _about(claim: Any) -> dict[str, Any]:
+    name = claim.job_id if isinstance(claim, Claim) else claim.name
+    return {"job": name, "namespace": claim.namespace}
 
 
 def _first_begun() -> float | None:

@@ -51,9 +51,14 @@ def read(traceparent: str | None) -> Place | None:
 
 
 def of(uid: str) -> Place:
-    """The first span of what has this uid: of a job, its creation."""
+    """The first span of what has this uid: of a job, its creation. Of a rollout, the uid is `subject`'s."""
     digest = _digest("catchment", uid)
     return Place(digest[:32], digest[32:48])
+
+
+def subject(serving_uid: str, number: int) -> str:
+    """What a rollout of a serving is called in traces: each is one of its own."""
+    return f"{serving_uid}/{number}"
 
 
 def of_flow(uid: str, flow_run_id: str) -> Place:
@@ -98,7 +103,18 @@ class Sink(Protocol):
 class Span:
     """A span under way; `with` makes it the one that others are begun in."""
 
-    __slots__ = ("_attributes", "_began_ns", "_kind", "_link", "_name", "_sink", "_token", "parent", "place")
+    __slots__ = (
+        "_attributes",
+        "_began_ns",
+        "_dropped",
+        "_kind",
+        "_link",
+        "_name",
+        "_sink",
+        "_token",
+        "parent",
+        "place",
+    )
 
     def __init__(
         self,
@@ -120,6 +136,7 @@ class Span:
         self._kind = kind
         self._began_ns = time.time_ns()
         self._token: Token[Place | None] | None = None
+        self._dropped = False
 
     recorded = True
 
@@ -130,6 +147,10 @@ class Span:
     def renamed(self, name: str) -> None:
         """Call it otherwise: what it turned out to be."""
         self._name = name
+
+    def drop(self) -> None:
+        """Do not record it: it goes on, in another process, which will."""
+        self._dropped = True
 
     def began(self, at_s: float | None) -> None:
         """It began earlier than here, at so many seconds since the epoch; None: it did not."""
@@ -145,6 +166,8 @@ class Span:
     ) -> None:
         if self._token is not None:
             _current.reset(self._token)
+        if self._dropped:
+            return
         # Its kind and not its words: those may hold data.
         failed = type(error).__name__ if error is not None else ""
         self._sink.take(
@@ -172,6 +195,9 @@ class Nothing:
         """Nothing."""
 
     def renamed(self, name: str) -> None:
+        """Nothing."""
+
+    def drop(self) -> None:
         """Nothing."""
 
     def began(self, at_s: float | None) -> None:

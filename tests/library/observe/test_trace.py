@@ -130,6 +130,13 @@ def test_a_span_may_have_begun_earlier_and_never_later(kept: Kept) -> None:
     assert kept.only("x").began_ns == 1_500_000_000
 
 
+def test_a_span_that_goes_on_elsewhere_is_not_recorded_here(kept: Kept) -> None:
+    with trace.span("x", job="uid") as here:
+        here.drop()
+    assert kept.spans == []
+    assert trace.current() is None
+
+
 def test_spans_reach_a_collector_with_the_ids_that_we_gave_them() -> None:
     with collector() as received:
         before = trace.send_to(None)
