@@ -25,6 +25,7 @@ from api.heap import keep_freed_memory
 from api.listening import Listening
 from catchment.access import has_admin
 from catchment.errors import CatchmentError, SetupError
+from catchment.observe import export, logs
 from catchment.settings import Settings
 from catchment.store import open_store
 
@@ -32,7 +33,6 @@ log = logging.getLogger("api")
 STOPS_WITHIN_S = 4.5
 """Requests that still run so long after SIGTERM are cut off; transfers go on later where they were."""
 FILE = click.Path(path_type=Path, dir_okay=False)
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def check_setup(settings: Settings, listening: Listening) -> None:
@@ -154,11 +154,10 @@ def main(
     insecure_http: bool,
 ) -> None:
     """Serve Catchment's API. All settings are environment variables CATCHMENT_*."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=FORMAT)
-    for chatty in ("alembic", "httpx"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    logs.configure(logs.wanted(), "api")
     try:
         settings = Settings()
+        export.configure("api", settings.otlp_endpoint)
         listening = Listening(host, port, tls_cert, tls_key, tls_client_ca, insecure_http)
         check_setup(settings, listening)
         context = listening.context()

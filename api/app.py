@@ -16,6 +16,7 @@ from api import errors, openapi
 from api.access import LoopbackOnly, Tokens
 from api.caretaking import Caretaker
 from api.deps import Context
+from api.figures import ApiFigures, Counted, Scrape
 from api.gateway import Gateway
 from api.passthrough import Registry
 from api.readiness import Readiness
@@ -39,12 +40,15 @@ from api.supervision import Supervisor
 from catchment import __version__
 from catchment.catalog.artifacts import Describing
 from catchment.jobs.launcher import Launcher
+from catchment.observe import trace
+from catchment.observe.registry import samples_text
 from catchment.serving.gateway.addresses import is_gateway
 from catchment.settings import Settings
 from catchment.store import open_store
 
 THREADS = 24
 """Requests worked on at once; with the exchange's own threads no more than the database pool's 32."""
+LAST_SPANS_S = 1.0
 
 
 class Api(FastAPI):
@@ -81,6 +85,8 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
     if settings.auth == "loopback":
         app.add_middleware(LoopbackOnly)
     app.add_middleware(errors.LastResort)
+    app.state.figures = figures = ApiFigures()
+    app.add_middleware(Counted, figures=figures)
     errors.install(app)
     artifacts = passthrough if settings.registry_url else oci
     for part in (
@@ -101,13 +107,15 @@ def _lifespan(
         closing = asyncio.Event()
         current_default_thread_limiter().total_tokens = THREADS
         try:
-            app.state.context = await asyncio.to_thread(_open, settings, launcher, closing, ends)
+            figures = app.state.figures
+            app.state.context = await asyncio.to_thread(_open, settings, launcher, closing, figures, ends)
             app.state.context.gateway.start()
             yield
         finally:
             closing.set()
             await _close(getattr(app.state, "context", None))
             await asyncio.to_thread(ends.close)
+            await asyncio.to_thread(trace.flush, LAST_SPANS_S)
 
     return lifespan
 
@@ -120,7 +128,13 @@ async def _close(context: Context | None) -> None:
         await context.registry.close()
 
 
-def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event, ends: ExitStack) -> Context:
+def _open(
+    settings: Settings,
+    launcher: Launcher | None,
+    closing: asyncio.Event,
+    figures: ApiFigures,
+    ends: ExitStack,
+) -> Context:
     """What the process works with; `ends` takes what closes it again."""
     store = open_store(settings)
     ends.callback(store.close)
@@ -140,6 +154,8 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
     watch.start()
     ends.callback(watch.stop)
     tokens = Tokens(store)
+    gateway = Gateway(store, settings, tokens, random.Random())  # noqa: S311 - traffic is no secret
+    figures.parts.append(lambda: samples_text(gateway.samples()))
     return Context(
         settings=settings,
         store=store,
@@ -150,7 +166,8 @@ def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event,
         closing=closing,
         caretaker=caretaker,
         describing=Describing(),
-        gateway=Gateway(store, settings, tokens, random.Random()),  # noqa: S311 - traffic is no secret
+        gateway=gateway,
+        scrape=Scrape(figures, store, supervisor, caretaker),
         registry=Registry(settings) if settings.registry_url else None,
     )
 

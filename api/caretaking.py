@@ -22,12 +22,17 @@ END_WITHIN_S = 2.0
 
 
 class Caretaker:
-    """Background threads; a failure is logged, and never ends them."""
+    """Background threads; a failure is logged, and never ends them.
+
+    Attributes:
+        failures: how many there were.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._closing = threading.Event()
         self._collect_at = 0.0
+        self.failures = 0
         self._threads = [
             threading.Thread(target=self._run, name=f"caretaker-{number}", daemon=True)
             for number in range(THREADS)
@@ -46,6 +51,11 @@ class Caretaker:
             if thread.is_alive():
                 thread.join(END_WITHIN_S)
 
+    @property
+    def alive(self) -> int:
+        """How many of its threads run."""
+        return sum(thread.is_alive() for thread in self._threads)
+
     def _run(self) -> None:
         while not self._closing.is_set():
             ticket = self._store.db.signals.ticket(TOPIC)
@@ -59,8 +69,10 @@ class Caretaker:
                 collect(self._store)
             return look_after(self._store)
         except CatchmentError as error:
+            self.failures += 1
             log.warning("the models cannot be looked after: %s", error)
         except Exception:  # the edge of a thread that must not end
             if not self._closing.is_set():
+                self.failures += 1
                 log.exception("caretaker")
         return False

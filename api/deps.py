@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from api import oci_face
 from api.access import LOCAL_ADMIN, Tokens
 from api.caretaking import Caretaker
+from api.figures import Scrape
 from api.gateway import Gateway
 from api.oci_face import OWN_TOKEN, is_passed_on
 from api.passthrough import Registry
@@ -34,6 +35,7 @@ class Context:
 
     Attributes:
         registry: the one that requests for a registry are passed on to, where one is configured.
+        scrape: the figures that /metrics tells.
         closing: set when the process is about to end; long polls are answered then.
     """
 
@@ -47,6 +49,7 @@ class Context:
     caretaker: Caretaker
     describing: Describing
     gateway: Gateway
+    scrape: Scrape
     registry: Registry | None = None
 
 

@@ -14,11 +14,13 @@ from pydantic import Field
 
 from catchment.errors import BudgetSpent, CatchmentError, JobStopped, LeaseLost, RoundFailed
 from catchment.jobs.spec import JOB_ID, NAMESPACE
+from catchment.observe.trace import is_on
 from catchment.rounds import privacy, run
 from catchment.rounds.claim import Claim, lease_kept
 from catchment.rounds.select import MAX_ATTEMPTS
 from flows import artifacts
 from tasks import rounds
+from tasks.observing import observed_round, observed_run
 from tasks.store import process_store
 
 Namespace = Annotated[str, Field(pattern=NAMESPACE, description="Namespace of the job.")]
@@ -38,7 +40,7 @@ async def federate(job_id: JobId, namespace: Namespace = "default") -> Any:
         return Cancelled(message=str(stopped))
     # A copy: Prefect would draw an edge from the claiming task to everything that is given its result.
     claim = replace(claim)
-    with lease_kept(process_store(), claim):
+    with observed_run("federate", claim), lease_kept(process_store(), claim):
         return await _driven(claim)
 
 
@@ -105,6 +107,13 @@ async def federated_round(claim: Claim, number: int) -> Any:
     already, or, with a broadcast function, this does so at once: the sites train while this round is
     evaluated and written down.
     """
+    began = await asyncio.to_thread(run.round_began, process_store(), claim, number) if is_on() else None
+    with observed_round(claim, number, began):
+        return await _round(claim, number)
+
+
+async def _round(claim: Claim, number: int) -> Any:
+    """Its steps."""
     try:
         extended = await asyncio.to_thread(run.extender_steps, process_store(), claim)
         masked = await asyncio.to_thread(run.is_masked, process_store(), claim)

@@ -18,6 +18,7 @@ from catchment.model_jobs.claim import ModelJobClaim, lease_kept
 from catchment.model_jobs.spec import NAME
 from flows import model_job_artifacts as artifacts
 from tasks import model_jobs as tasks
+from tasks.observing import observed_run
 from tasks.store import process_store
 
 Namespace = Annotated[str, Field(pattern=NAMESPACE, description="Namespace of the ModelJob.")]
@@ -37,7 +38,7 @@ async def model_job(name: Name, namespace: Namespace = "default") -> Any:
         return Cancelled(message=str(stopped))
     # A copy: Prefect would draw an edge from the claiming task to everything that is given its result.
     claim = replace(claim)
-    with lease_kept(process_store(), claim):
+    with observed_run("model_job", claim), lease_kept(process_store(), claim):
         return await _driven(claim)
 
 

@@ -19,6 +19,7 @@ from catchment.serving.claim import RolloutClaim, lease_kept
 from catchment.serving.spec import LABEL
 from flows import rollout_artifacts as artifacts
 from tasks import serving as tasks
+from tasks.observing import observed_run
 from tasks.store import process_store
 
 Namespace = Annotated[str, Field(pattern=NAMESPACE, description="Namespace of the serving.")]
@@ -42,8 +43,10 @@ async def rollout(name: Name, number: Number, namespace: Namespace = "default") 
     except JobStopped as stopped:
         return Cancelled(message=str(stopped))
     claim = replace(claim)  # a copy: Prefect would draw an edge from the claiming task to everything given it
-    with lease_kept(process_store(), claim):
+    with observed_run("rollout", claim) as span, lease_kept(process_store(), claim):
         asks = await _driven(claim)
+        if asks is True:
+            span.drop()  # whoever goes on with it records it
     if asks is True:
         await suspend_flow_run(timeout=SUSPENDED_S)
     return asks

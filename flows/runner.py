@@ -37,6 +37,7 @@ import flows.rollout
 import tasks.store
 from catchment.jobs import by_flow_run
 from catchment.model_jobs import manager as model_jobs
+from catchment.observe import logs
 from catchment.serving import deciding
 from catchment.settings import Settings
 from catchment.stopping import on_stop_signals
@@ -199,8 +200,8 @@ def main() -> int:
     parser.add_argument("--pool", default="catchment", help="work pool to serve")
     parser.add_argument("--limit", type=int, default=64, help="flow runs at a time")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logs.configure(logs.wanted(), "runner", text="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logs.take_over(logs.wanted(), "runner")
     warm = fork_warm_process()
     store = open_store(Settings())
     with get_client(sync_client=True) as client:

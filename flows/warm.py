@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 from uuid import UUID
 
+from catchment.observe import logs
+
 
 @dataclass
 class WarmProcess:
@@ -138,6 +140,7 @@ def _run_flow(flow_run_id: UUID) -> None:
     from prefect.engine import handle_engine_signals
     from prefect.flow_engine import flow_run_logger, load_flow, load_flow_run, run_flow
 
+    logs.take_over(logs.wanted(), "flow")
     with handle_engine_signals(flow_run_id):
         flow_run = load_flow_run(flow_run_id)
         flow = load_flow(flow_run)

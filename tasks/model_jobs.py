@@ -14,6 +14,7 @@ from catchment.errors import CatchmentError, TransferError, Unreachable
 from catchment.model_jobs import claim as claims
 from catchment.model_jobs import pushing, steps
 from catchment.model_jobs.claim import ModelJobClaim
+from tasks.observing import observed
 from tasks.store import process_store
 
 Found = dict[str, Any]
@@ -35,7 +36,8 @@ RETRY: dict[str, Any] = {
 
 
 async def _step(function: Callable[..., Found], claim: ModelJobClaim) -> Found:
-    return await asyncio.to_thread(function, process_store(), claim)
+    with observed(function.__name__, claim):
+        return await asyncio.to_thread(function, process_store(), claim)
 
 
 @task(name="claim ModelJob", task_run_name="claim {name}", **RETRY)

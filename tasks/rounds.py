@@ -33,6 +33,7 @@ from catchment.rounds.collect import Collected
 from catchment.rounds.deadlines import Step, in_time
 from catchment.store import Store
 from catchment.wire.messages import WorkKind
+from tasks.observing import observed
 from tasks.store import process_store
 
 P = ParamSpec("P")
@@ -68,7 +69,9 @@ async def _step(
     """A library call of a run, in a thread and with a deadline; the first argument is its round, if any."""
     store = process_store()
     number = args[0] if args and isinstance(args[0], int) else None
-    return await in_time(store, Step(name, claim, number), lambda: function(store, claim, *args, **kwargs))
+    with observed(name, claim, number):
+        step = Step(name, claim, number)
+        return await in_time(store, step, lambda: function(store, claim, *args, **kwargs))
 
 
 @task(name="claim job", task_run_name="claim {job_id}", **RETRY)

@@ -12,13 +12,15 @@ from catchment.serving import claim as claims
 from catchment.serving import steps
 from catchment.serving.claim import RolloutClaim
 from tasks.model_jobs import RETRY
+from tasks.observing import observed
 from tasks.store import process_store
 
 Found = dict[str, Any]
 
 
 async def _step(function: Callable[..., Found], claim: RolloutClaim, *more: Any) -> Found:
-    return await asyncio.to_thread(function, process_store(), claim, *more)
+    with observed(function.__name__, claim):
+        return await asyncio.to_thread(function, process_store(), claim, *more)
 
 
 @task(name="claim rollout", task_run_name="claim {name} {number}", **RETRY)

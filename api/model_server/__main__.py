@@ -15,7 +15,7 @@ from api.model_server.process import LISTEN_FAILED, Ports, serve
 from catchment.errors import CatchmentError, InvalidField
 from catchment.model_server.config import ServingConfig, read_config
 from catchment.model_server.engine import Engine
-from catchment.model_server.logs import JsonLines
+from catchment.observe.logs import JsonLines
 
 log = logging.getLogger("api.model_server")
 PORT = click.IntRange(0, 65535)

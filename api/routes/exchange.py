@@ -17,6 +17,7 @@ from catchment.errors import CatchmentError
 from catchment.exchange import results, secure, sites, transfer
 from catchment.store import Store
 from catchment.wire.messages import (
+    ACCEPTS,
     Leave,
     Message,
     PollAnswer,
@@ -95,8 +96,11 @@ async def poll_site(
 ) -> Response:
     """A sign of life, held open until there is work, something to cancel, or nothing within `wait_s`."""
     polling = sites.poll(here.store, site, body, secured=secured)
-    answer = await while_wanted(polling, request.receive, here.closing)
-    return said(answer or PollAnswer())
+    answer = await while_wanted(polling, request.receive, here.closing) or PollAnswer()
+    if answer.work and "traceparent" not in request.headers.get(ACCEPTS, ""):
+        text = answer.model_dump_json(exclude={"work": {"__all__": {"traceparent"}}})
+        return Response(text, media_type="application/json")
+    return said(answer)
 
 
 @router.post(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from api import schemas
-from api.deps import ContextDep, StoreDep, User
+from api.deps import ContextDep, StoreDep, User, identity, only
 from api.errors import face
 from catchment import __version__
 from catchment.exchange import sites
+from catchment.observe.registry import CONTENT_TYPE
 from catchment.wire.messages import PROTOCOL
 
 router = APIRouter(tags=["system"])
@@ -33,6 +34,23 @@ async def readyz(here: ContextDep) -> JSONResponse:
     reasons = await here.readiness.reasons()
     ready = not any(reasons.values())
     return JSONResponse({"ready": ready, "reasons": reasons}, 200 if ready else 503)
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={
+        200: {"description": "Figures in Prometheus' text format."},
+        401: {"model": schemas.Problem, "description": "A token is required."},
+        403: {"model": schemas.Problem, "description": "A site's token is not good for this."},
+    },
+)
+@face("own")
+async def metrics(here: ContextDep, request: Request) -> Response:
+    """Figures of this process, and of what the store holds."""
+    if here.settings.metrics_access == "login":
+        await only("admin", "user")(await identity(request))
+    return Response(await here.scrape.text(), media_type=CONTENT_TYPE)
 
 
 @router.get("/api/v1/version", dependencies=[User], response_model=schemas.Version)

@@ -158,8 +158,8 @@ class Settings(BaseSettings):
     gateway_timeout_s: Annotated[
         Seconds,
         Field(
-            description="How long a request to a serving may take until its answer begins, the arrival of its "
-            "body included; then nothing may stand still for so long."
+            description="How long a request to a serving may take until its answer begins, the arrival of "
+            "its body included; then nothing may stand still for so long."
         ),
     ] = 60.0
     gateway_max_request_bytes: Annotated[
@@ -170,8 +170,8 @@ class Settings(BaseSettings):
         Field(
             ge=0,
             le=1,
-            description="Share of the inferences that the other version is asked too while a rollout is live; "
-            "0: none are compared.",
+            description="Share of the inferences that the other version is asked too while a rollout is "
+            "live; 0: none are compared.",
         ),
     ] = 0.2
     gateway_mirror_bytes: Annotated[
@@ -311,6 +311,24 @@ class Settings(BaseSettings):
             description="Disk of a ModelJob's pod: for the model and for its result, each.",
         ),
     ] = "20Gi"
+    log_format: Annotated[
+        Literal["text", "json"],
+        Field(description="'text': plain log lines; 'json': one JSON object a line."),
+    ] = "text"
+    otlp_endpoint: Annotated[
+        str,
+        Field(
+            description="Base address of an OpenTelemetry collector that takes OTLP over HTTP; empty: the "
+            "standard OTEL_EXPORTER_OTLP_ENDPOINT, and without that nothing is traced."
+        ),
+    ] = ""
+    metrics_access: Annotated[
+        Literal["login", "open"],
+        Field(
+            description="Who may read /metrics: 'login': who may see jobs, as everywhere; 'open': whoever "
+            "reaches the API."
+        ),
+    ] = "login"
     prefect_ui_url: Annotated[
         str, Field(description="Address of the Prefect UI that answers and the terminal show.")
     ] = ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -13,6 +12,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from catchment.errors import CatchmentError, SetupError
 from catchment.hosts import PLAIN_TEXT_REFUSED, exposes_token
+from catchment.observe import export, logs
+from catchment.observe.logs import LogFormat
 from catchment.sdk import local_round
 from catchment.sdk.dry_run import summary
 from catchment.site import command
@@ -112,6 +113,26 @@ def site() -> None:
     "--identities", type=FILE, help="JSON file: site -> fingerprint of its identity; others are refused."
 )
 @click.option("--send-logs", is_flag=True, help="Send scripts' output under secure aggregation, too.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65535),
+    help="Serve figures for Prometheus at this port of 127.0.0.1; 0: a free one.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(get_args(LogFormat)),
+    default="text",
+    show_default=True,
+    envvar="CATCHMENT_LOG_FORMAT",
+    help="Plain log lines, or one JSON object a line.",
+)
+@click.option(
+    "--otlp-endpoint",
+    metavar="URL",
+    default="",
+    envvar="CATCHMENT_OTLP_ENDPOINT",
+    help="OpenTelemetry collector for traces; default: as OTEL_EXPORTER_OTLP_ENDPOINT says, or none.",
+)
 @click.option("--verbose", is_flag=True, help="Log more.")
 def start(**options: Any) -> None:
     """Run the site's agent until SIGINT or SIGTERM.
@@ -119,12 +140,15 @@ def start(**options: Any) -> None:
     Exit codes: 0 stopped, 2 wrong options, 3 the coordinator does not let the site in, 4 it refuses
     this agent's protocol.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
+    logs.configure(
+        options["log_format"],
+        "site",
         level=logging.DEBUG if options["verbose"] else logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
+        text="%(asctime)s %(levelname)s %(message)s",
+        site=options["name"],
     )
     try:
+        export.configure("site", options["otlp_endpoint"])
         agent = Agent(_config(**options))
         on_stop_signals(agent.stop)
         code = agent.run()
@@ -172,6 +196,7 @@ def _config(**options: Any) -> SiteConfig:
         secure_minimum=options["secure_minimum"],
         require_secure=options["require_secure"],
         send_logs=options["send_logs"],
+        metrics_port=options["metrics_port"],
         identities=read_identities(options["identities"]) if options["identities"] else None,
         visible=tuple(path.absolute() for path in options["visible"]),
         secrets=tuple(options[name] for name in ("token_file", "client_cert", "client_key") if options[name]),

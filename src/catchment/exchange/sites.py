@@ -16,6 +16,7 @@ from catchment.exchange.storable import storable
 from catchment.jobs.rows import site_topic, topic
 from catchment.jobs.states import AT_SITE, WorkState
 from catchment.jobs.times import rfc3339
+from catchment.observe import trace
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import sites, works
@@ -252,7 +253,10 @@ def _hand_out(tx: Transaction, site: str, request: PollRequest) -> list[WorkOrde
 
 def _order(tx: Transaction, work: Row[Any]) -> WorkOrder:
     left_s = tx.time_left(work.deadline, work.deadline - work.created_at)
-    return WorkOrder.model_validate({**work.order, "work_id": work.id, "timeout_s": max(0.0, left_s)})
+    told = {"work_id": work.id, "timeout_s": max(0.0, left_s)}
+    if trace.is_on():
+        told["traceparent"] = trace.of_round(work.job_uid, work.run, work.round).traceparent
+    return WorkOrder.model_validate({**work.order, **told})
 
 
 def _cancellations(tx: Transaction, site: str, holding: tuple[str, ...]) -> list[Cancel]:

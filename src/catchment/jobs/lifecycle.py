@@ -25,6 +25,7 @@ from catchment.jobs import namespaces, purge, queue, references, rows, views
 from catchment.jobs.spec import Job, parse_job
 from catchment.jobs.starting import FreeFolder, Start, begin_start, start_of, with_free_folder
 from catchment.jobs.states import BUSY, JobState
+from catchment.observe import trace
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs
@@ -42,6 +43,7 @@ def create_job(store: Store, namespace: str, body: object) -> None:
     job = parse_job(body)
     namespaces.get(store, namespace)
     references.check(store, namespace, job, known_checkpoints=())
+    uid = uuid.uuid4().hex
 
     def step(tx: Transaction) -> None:
         namespaces.require(tx, namespace, for_update=True)
@@ -49,7 +51,7 @@ def create_job(store: Store, namespace: str, body: object) -> None:
             raise AlreadyExists(f"id: job {job.id!r} already exists in namespace {namespace!r}")
         tx.execute(
             insert(jobs).values(
-                uid=uuid.uuid4().hex,
+                uid=uid,
                 namespace=namespace,
                 id=job.id,
                 spec=_stored(job),
@@ -60,7 +62,8 @@ def create_job(store: Store, namespace: str, body: object) -> None:
         )
 
     try:
-        store.db.write(step)
+        with trace.span("create job", place=trace.of(uid), job_id=job.id, namespace=namespace):
+            store.db.write(step)
     except IntegrityError as error:
         raise AlreadyExists(f"id: job {job.id!r} already exists in namespace {namespace!r}") from error
 

@@ -19,6 +19,7 @@ from catchment.jobs.launcher import Launcher, Patient, RunState
 from catchment.jobs.lifecycle import start_queued
 from catchment.jobs.starting import Start, start_of
 from catchment.jobs.states import BUSY, JobState
+from catchment.observe import logs, trace
 from catchment.runs import leases
 from catchment.store import Store
 from catchment.store.clock import AHEAD_S
@@ -62,14 +63,15 @@ def _start_queued(store: Store) -> None:
 def _look(store: Store, launcher: Launcher, uid: str) -> None:
     if (row := _claim(store, uid)) is None:
         return
-    try:
-        _look_after(store, launcher, row)
-    except CatchmentError as error:
-        log.warning("job=%s/%s supervisor: %s", row.namespace, row.id, error)
-    except OSError:  # a folder that cannot be removed, for one
-        log.exception("job=%s/%s supervisor", row.namespace, row.id)
-    finally:
-        _unclaim(store, row.uid)
+    with logs.about(job=row.id, namespace=row.namespace):
+        try:
+            _look_after(store, launcher, row)
+        except CatchmentError as error:
+            log.warning("job=%s/%s supervisor: %s", row.namespace, row.id, error)
+        except OSError:  # a folder that cannot be removed, for one
+            log.exception("job=%s/%s supervisor", row.namespace, row.id)
+        finally:
+            _unclaim(store, row.uid)
 
 
 def _lease_is_over(store: Store, tx: Transaction, row: Row[Any]) -> bool:
@@ -129,7 +131,8 @@ def _look_after(store: Store, launcher: Launcher, row: Row[Any]) -> None:
 def launch(store: Store, launcher: Launcher, start: Start) -> None:
     """Make a start's flow run; when Prefect does not answer the job says so, and fails after a while."""
     try:
-        flow_run_id = launcher.launch(start)
+        with trace.span("make flow run", job=start.uid, kind="client", run=start.run):
+            flow_run_id = launcher.launch(start)
     except CatchmentError as error:
         _wait_or_fail(store, start.uid, f"the job waits for Prefect: {error}", error)
         return

@@ -16,6 +16,7 @@ from catchment.jobs import namespaces, purge
 from catchment.model_jobs import rows, views
 from catchment.model_jobs.spec import CONVERT, EXTRACT, NewModelJob, parse
 from catchment.model_jobs.states import ENDED, Phase
+from catchment.observe import trace
 from catchment.runs.views import envelope
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -62,7 +63,8 @@ def insert_new(tx: Transaction, namespace: str, new: NewModelJob, actor: Actor) 
         "phase_since": tx.now,
         "steps": {},
     }
-    tx.execute(insert(model_jobs).values(**values))
+    with trace.span("create ModelJob", place=trace.of(uid), job_id=new.name, namespace=namespace):
+        tx.execute(insert(model_jobs).values(**values))
     rows.event(tx, uid, "Pending", f"created by {actor.login}; waiting for a runner")
     if new.spec.env or new.spec.init_container:
         rows.event(tx, uid, "Ignored", "env and initContainer are kept and not used", "Warning")

@@ -63,6 +63,10 @@ class ModelJobs:
         """For log lines."""
         return f"modeljob={row.namespace}/{row.name}"
 
+    def subject(self, row: Row[Any]) -> str:
+        """The job's own trace."""
+        return str(row.uid)
+
     def start(self, row: Row[Any]) -> ModelJobStart:
         """What a flow run is made for."""
         return ModelJobStart(row.uid, row.namespace, row.name)

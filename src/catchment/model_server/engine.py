@@ -117,13 +117,10 @@ class Engine:
         admitted, running = self.gate.admitted, self.gate.running
         return self.metrics.text(
             {
-                "model_info": ("Always 1; its labels name the model that is served.", 1),
-                "ready": ("1 while inferences are taken.", self.ready),
-                "in_flight": ("Requests that have no answer yet.", admitted),
-                "running": ("Inferences under way.", running),
-                "queue": (
-                    "Requests that arrive or wait for an inference to end.",
-                    max(0, admitted - running),
-                ),
+                "model_info": 1,
+                "ready": self.ready,
+                "in_flight": admitted,
+                "running": running,
+                "queue": max(0, admitted - running),
             }
         )

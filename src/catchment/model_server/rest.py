@@ -23,9 +23,9 @@ from catchment.errors import (
     TooLarge,
 )
 from catchment.model_server.engine import Engine
-from catchment.model_server.metrics import CONTENT_TYPE
 from catchment.model_server.rest_messages import read_request, write_reply
 from catchment.model_server.rsgi import Exchange, Scope
+from catchment.observe.registry import CONTENT_TYPE
 
 log = logging.getLogger(__name__)
 MODEL = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?(?:/(ready|infer))?")

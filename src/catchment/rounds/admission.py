@@ -28,6 +28,15 @@ MAX_SAMPLES = 2**40
 DOMINATING_SHARE = 0.9
 """More of a round's samples than this are said in the job's log, of DOMINATED updates or more."""
 DOMINATED = 3
+REFUSALS = (
+    ("committed no weights", "no_weights"),
+    ("does not fit the model", "mismatch"),
+    ("NaN or infinite", "not_finite"),
+    ("sample_num", "num_samples"),
+    ("the script's files", "files"),
+    ("masked update", "masked"),
+)
+"""What reasons of rejections say, and one word for each kind."""
 MIN_REPORTS = 2
 """Under a secure algorithm a mean of fewer reports is not shown: it would be a single site's."""
 
@@ -90,6 +99,11 @@ def admit_update(store: Store, work: Row[Any], expected: Expected) -> int | None
         if expected.strategy is not None:
             expected.strategy.check(update)
     return num_samples_of(work.metrics or {})
+
+
+def kind_of_refusal(reason: str) -> str:
+    """One word for why an update was rejected, of few: the sentences name tensors and numbers."""
+    return next((kind for words, kind in REFUSALS if words in reason), "other")
 
 
 def dominating(reports: Mapping[str, int]) -> tuple[str, ...]:

@@ -44,6 +44,12 @@ def remaining_rounds(store: Store, claim: Claim) -> range:
     return store.db.read(step)
 
 
+def round_began(store: Store, claim: Claim, number: int) -> float | None:
+    """When a round's cohort was selected, by the store's clock; None where that is still to be done."""
+    attempt = store.db.read(lambda tx: journal.latest_attempt(tx, claim, number))
+    return float(attempt.selected_at) if attempt is not None else None
+
+
 def steps_due(store: Store, claim: Claim, number: int) -> tuple[bool, bool]:
     """Whether a round is evaluated, and whether it is saved."""
     hyper = rows.spec_of(store.db.read(lambda tx: held(tx, claim, lock=False))).hyper_parameters

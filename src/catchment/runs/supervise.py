@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from catchment.errors import CatchmentError, Unreachable
 from catchment.jobs.crew import for_each
 from catchment.jobs.launcher import Launchable, Launcher, Patient
+from catchment.observe import trace
 from catchment.runs import leases
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -33,6 +34,9 @@ class Kind(Protocol):
 
     def name(self, row: Row[Any]) -> str:
         """For log lines."""
+
+    def subject(self, row: Row[Any]) -> str:
+        """What its trace is that of (observe.trace)."""
 
     def start(self, row: Row[Any]) -> Launchable:
         """What a flow run is made for."""
@@ -95,7 +99,8 @@ def _look_after(store: Store, launcher: Launcher, kind: Kind, row: Row[Any]) -> 
 def _launch(store: Store, launcher: Launcher, kind: Kind, row: Row[Any]) -> None:
     """Make the flow run; while Prefect does not answer the row says so, and fails after a while."""
     try:
-        flow_run_id = launcher.launch(kind.start(row))
+        with trace.span("make flow run", job=kind.subject(row), kind="client"):
+            flow_run_id = launcher.launch(kind.start(row))
     except CatchmentError as error:
         limit_s = store.settings.start_timeout_s
         late = store.db.read(lambda tx: tx.has_passed(row.phase_since, limit_s))

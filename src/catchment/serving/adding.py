@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Row, insert
 
 from catchment.catalog.audit import Actor
+from catchment.observe import trace
 from catchment.serving import rows
 from catchment.serving.states import Phase
 from catchment.store.database import Transaction
@@ -38,7 +39,8 @@ def add_rollout(
         "steps": {},
         "workloads": [],
     }
-    tx.execute(insert(serving_rollouts).values(**values))
+    with trace.span("create rollout", place=trace.of(trace.subject(row.uid, number)), number=number):
+        tx.execute(insert(serving_rollouts).values(**values))
     rows.change(tx, row.uid, rolling=number, last_rollout=number)
     rows.event(tx, row.uid, "Pending", f"rollout {number} waits for a runner")
     return number

@@ -12,6 +12,7 @@ from sqlalchemy import Row, select
 
 from catchment.errors import CatchmentError, Unreachable
 from catchment.jobs.launcher import Launcher
+from catchment.observe import trace
 from catchment.runs import leases
 from catchment.serving import manager, rows, undoing
 from catchment.serving.backends import open_backend
@@ -68,6 +69,10 @@ class Rollouts:
     def name(self, row: Row[Any]) -> str:
         """For log lines."""
         return f"rollout={row.namespace}/{row.name}/{row.number}"
+
+    def subject(self, row: Row[Any]) -> str:
+        """A trace for each rollout."""
+        return trace.subject(row.serving_uid, row.number)
 
     def start(self, row: Row[Any]) -> RolloutStart:
         """What a flow run is made for."""

@@ -10,6 +10,9 @@ import time
 
 import catchment
 from catchment.errors import CatchmentError, Forbidden, Refused, Unauthorized
+from catchment.observe import trace
+from catchment.observe.endpoint import Endpoint
+from catchment.observe.site import SiteFigures
 from catchment.site.backoff import Backoff
 from catchment.site.cache import BlobCache
 from catchment.site.cgroups import Cgroups
@@ -41,6 +44,7 @@ EXIT_REFUSED = 4
 _STOP_GRACE_S = 1.5
 _LEAVE_S = 1.5
 _SAID_TWICE_S = 0.5
+_FLUSH_S = 0.5
 
 
 class Agent:
@@ -49,7 +53,9 @@ class Agent:
     def __init__(self, config: SiteConfig) -> None:
         self._config = config
         self._home = Home(config.home)
+        self._figures = SiteFigures()
         self._session = secrets.token_hex(16)
+        self._endpoint: Endpoint | None = None
         self._stopped = threading.Event()
         self._exit_code = EXIT_STOPPED
         self._exchange = self._open_exchange()
@@ -68,6 +74,7 @@ class Agent:
         self._home.open()
         try:
             self._set_up()
+            self._serve_figures()
             polling = threading.Thread(target=self._keep_polling, name="poll", daemon=True)
             polling.start()
             self._stopped.wait()
@@ -87,10 +94,10 @@ class Agent:
         self._launcher = Launcher(config.runtimes if config.warm else ())
         for runtime in config.runtimes[:1]:  # others when the first work asks for them: each costs memory
             self._launcher.preload(runtime)
-        cache = BlobCache(self._home.cache, config.cache_bytes)
+        cache = BlobCache(self._home.cache, config.cache_bytes, self._figures)
         fetch = CachedFetch(cache, self._open_exchange)
         self._isolator = Isolator.tried_out(config, self._home)
-        runner = Runner(config, self._home, self._launcher, fetch, cgroups, self._isolator)
+        runner = Runner(config, self._home, self._launcher, fetch, cgroups, self._isolator, self._figures)
         self._outbox = Outbox(self._home.outbox, self._open_exchange, self._introduce, self._on_free)
         places = Places(visible_gpus()[: config.resources.gpu], sorted(os.sched_getaffinity(0)))
         self._works = Works(
@@ -101,6 +108,7 @@ class Agent:
             self._sessions(),
             config.max_task_parallelism,
             self._on_free,
+            self._figures,
         )
         self._recovered: list[Work] = self._works.recover()
         if self._recovered or not self._outbox.first_pass_done:
@@ -109,6 +117,18 @@ class Agent:
                 len(self._recovered),
                 len(self._outbox.ids()),
             )
+
+    def _serve_figures(self) -> None:
+        """Count what lies there, and serve the figures on loopback where a port is given."""
+        self._figures.watch(
+            lambda: len(self._outbox.ids()),
+            lambda: max(0, len(self._works.holding()) - len(self._outbox.ids())),
+            self._home.cache,
+            self._home.folder,
+        )
+        if self._config.metrics_port is not None:
+            self._endpoint = Endpoint(self._config.metrics_port, self._figures.registry.text)
+            logger.info("figures are served at http://127.0.0.1:%d/metrics", self._endpoint.port)
 
     def _sessions(self) -> SecureSessions:
         config = self._config
@@ -131,10 +151,13 @@ class Agent:
         self._launcher.close()
         polling.join(0.5)
         leaving.join(_LEAVE_S)
+        if self._endpoint is not None:
+            self._endpoint.close()
+        trace.flush(_FLUSH_S)
         logger.info("agent ended site=%s code=%d", self._config.name, self._exit_code)
 
     def _open_exchange(self) -> Exchange:
-        return Exchange(self._config.endpoint, self._config.name)
+        return Exchange(self._config.endpoint, self._config.name, self._figures)
 
     def _registration(self) -> Registration:
         config = self._config
@@ -190,12 +213,14 @@ class Agent:
                     self._note(error)
                     self._stopped.wait(backoff.next_s())
             else:
+                self._figures.connected.set(1)
                 backoff.reset()
                 if self._outage.ends():
                     self._outbox.wake()
 
     def _note(self, error: CatchmentError | OSError) -> None:
         """Decide what a failed call means: try on, register again, or give up."""
+        self._figures.connected.set(0)
         if isinstance(error, OSError):
             logger.error("work cannot be taken on why=%r", str(error))
             return
@@ -217,6 +242,7 @@ class Agent:
             self._waiting_for_a_slot = False
             self._exchange.rearm()
         self._registered = registered = self._exchange.register(self._registration())
+        self._figures.connected.set(1)
         logger.info(
             "registered site=%s server=%s lease_s=%.0f",
             self._config.name,

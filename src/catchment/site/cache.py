@@ -14,6 +14,7 @@ from pathlib import Path
 
 from catchment import faults
 from catchment.errors import DigestMismatch, OffsetMismatch, TransferError, Unreachable
+from catchment.observe.site import SiteFigures
 from catchment.wire.messages import Blob
 
 Download = Callable[[Blob, int], Iterator[memoryview]]
@@ -27,10 +28,11 @@ _STALE_PART_S = 86_400.0
 class BlobCache:
     """A folder of verified, read-only files. Safe to use from several threads of one agent."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, figures: SiteFigures | None = None) -> None:
         self._folder = folder / "sha256"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._max_bytes = max_bytes
+        self._lookups = (figures or SiteFigures()).cache
         self._lock = threading.Lock()
         self._digest_locks: dict[str, threading.Lock] = {}
 
@@ -48,7 +50,9 @@ class BlobCache:
             digest_lock = self._digest_locks.setdefault(blob.digest, threading.Lock())
         with digest_lock:
             path = self._folder / blob.digest.removeprefix("sha256:")
-            if not _intact(path, blob.size_bytes):
+            there = _intact(path, blob.size_bytes)
+            self._lookups.add("hit" if there else "miss")
+            if not there:
                 self._fetch(blob, path, download)
                 self._make_room(keep=path)
             stat = path.stat()

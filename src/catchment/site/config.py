@@ -39,6 +39,7 @@ class SiteConfig:
         require_secure: it trains only where its update leaves it masked.
         send_logs: the output of scripts may leave the site under secure aggregation.
         identities: site name -> fingerprint of the identities to believe; None: those met first.
+        metrics_port: where figures are served on loopback, 0: at a free port; None: nowhere.
         secrets: files that no isolated script may read, wherever they lie.
     """
 
@@ -64,6 +65,7 @@ class SiteConfig:
     require_secure: bool = False
     send_logs: bool = False
     identities: Mapping[str, str] | None = None
+    metrics_port: int | None = None
 
     @property
     def may_isolate(self) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import catchment
 
-_OURS = ("CATCHMENT_", "PREFECT_")
+_OURS = ("CATCHMENT_", "PREFECT_", "OTEL_")
 
 
 def cleaned(environ: Mapping[str, str]) -> dict[str, str]:

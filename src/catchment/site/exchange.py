@@ -22,8 +22,11 @@ from catchment.errors import (
     Unauthorized,
     Unreachable,
 )
+from catchment.observe import trace
+from catchment.observe.site import SiteFigures
 from catchment.site.http import CHUNK, Body, Connection, Endpoint
 from catchment.wire.messages import (
+    ACCEPTS,
     Blob,
     Leave,
     PollAnswer,
@@ -54,8 +57,9 @@ class Exchange:
     or Refused (the request is wrong and stays so).
     """
 
-    def __init__(self, endpoint: Endpoint, site: str) -> None:
+    def __init__(self, endpoint: Endpoint, site: str, figures: SiteFigures | None = None) -> None:
         self._connection = Connection(endpoint)
+        self._moved = (figures or SiteFigures()).moved
         self._base = f"/exchange/v1/sites/{quote(site, safe='')}"
 
     def __enter__(self) -> Self:
@@ -72,7 +76,8 @@ class Exchange:
 
     def poll(self, request: PollRequest) -> PollAnswer:
         """Show a sign of life; wait for work and cancellations up to `request.wait_s`."""
-        return self._post("/poll", request, PollAnswer, _ANSWER_S + request.wait_s)
+        known = {ACCEPTS: "traceparent"}
+        return self._post("/poll", request, PollAnswer, _ANSWER_S + request.wait_s, more=known)
 
     def leave(self, session: str, timeout_s: float) -> None:
         """Say goodbye for a session; NotRegisteredError when the site has a newer one."""
@@ -98,6 +103,7 @@ class Exchange:
         buffer = memoryview(bytearray(CHUNK))
         try:
             while count := response.readinto(buffer):
+                self._moved.add("down", by=count)
                 yield buffer[:count]
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(f"the download broke off: {error}") from error
@@ -129,6 +135,7 @@ class Exchange:
         if response.status >= 300:
             self._refuse(response)
         self._read(response)
+        self._moved.add("up", by=len(chunk))
         return _offset(response)
 
     def send_result(self, work_id: str, result: WorkResult) -> ResultAnswer:
@@ -188,8 +195,9 @@ class Exchange:
         answer: type[M],
         timeout_s: float = _ANSWER_S,
         conflict: type[CatchmentError] = Refused,
+        more: Mapping[str, str] | None = None,
     ) -> M:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept": "application/json", **(more or {})}
         sent = body.model_dump_json().encode()
         response = self._send("POST", path, sent, headers, timeout_s)
         if response.status >= 300:
@@ -215,6 +223,8 @@ class Exchange:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = _ANSWER_S,
     ) -> http.client.HTTPResponse:
+        if (here := trace.current()) is not None:
+            headers = {**(headers or {}), "traceparent": here.traceparent}
         return self._connection.request(method, self._base + path, body, headers, timeout_s=timeout_s)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from catchment import faults
 from catchment.errors import CatchmentError, NotFound, OffsetMismatch, Refused, Unreachable
+from catchment.observe import trace
 from catchment.site.backoff import Backoff
 from catchment.site.exchange import Exchange, NotRegisteredError, Part
 from catchment.site.home import folder_name, sync_folder, write_durably
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 REQUEST_BYTES = 32 * 2**20
 """The connection is idle while each request is answered; an update called off ends with its request."""
 _RESULT = "result.json"
+_TRACE = "traceparent"
+"""The work's span; a file of its own, which agents of earlier versions do not look for."""
 _STUCK = 3
 _FILE_OF: dict[Part, str] = {"update": UPDATE, "files": FILES}
 
@@ -48,6 +51,14 @@ class _Parcel:
         self.due = 0.0
         self.tried = False
         self.dropped = False
+
+    @property
+    def place(self) -> trace.Place | None:
+        """The work's span; None where nothing is traced, or it began before anything was."""
+        try:
+            return trace.read((self.folder / _TRACE).read_text()) if trace.is_on() else None
+        except OSError:
+            return None
 
 
 def _parts(result: WorkResult) -> list[tuple[Part, Blob]]:
@@ -102,6 +113,8 @@ class Outbox:
             (work.task_folder / name).replace(staged / name)
             with (staged / name).open("rb") as file:
                 os.fsync(file.fileno())
+        if work.place is not None:
+            (staged / _TRACE).write_text(work.place.traceparent)
         delivery = Delivery(work_id=work.order.work_id, result=result)
         write_durably(staged / _RESULT, delivery.model_dump_json().encode())
         target = self._folder / folder_name(delivery.work_id)
@@ -196,6 +209,13 @@ class Outbox:
 
     def _deliver(self, exchange: Exchange, parcel: _Parcel) -> str:
         """Send update and files, then the result; return the coordinator's word on it."""
+        parts = [blob.size_bytes for _, blob in _parts(parcel.delivery.result)]
+        with trace.within(parcel.place), trace.span("upload", kind="client", size_bytes=sum(parts)) as here:
+            words = self._sent(exchange, parcel)
+            here.note(accepted=words == "accepted")
+            return words
+
+    def _sent(self, exchange: Exchange, parcel: _Parcel) -> str:
         result = parcel.delivery.result
         for part, blob in _parts(result):
             self._upload(exchange, parcel, part, blob)

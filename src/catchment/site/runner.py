@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from catchment.errors import CatchmentError, SiteError
+from catchment.observe import trace
+from catchment.observe.site import SiteFigures
 from catchment.site import command, environment, limits, task_folder
 from catchment.site.archive import unpack
 from catchment.site.cgroups import Cgroups
@@ -49,6 +51,7 @@ class Runner:
         fetch: Fetch,
         cgroups: Cgroups | None = None,
         isolator: Isolator | None = None,
+        figures: SiteFigures | None = None,
     ) -> None:
         self._config = config
         self._home = home
@@ -58,6 +61,7 @@ class Runner:
         self._cgroups = cgroups
         self._isolator = isolator or Isolator()
         self._states = ClientStates(home.states)
+        self._figures = figures or SiteFigures()
 
     def run(self, work: Work, place: Place, *, dry_run: bool = False) -> WorkResult:
         """Do the work; whatever goes wrong at the site becomes a failed result with a reason.
@@ -98,11 +102,7 @@ class Runner:
         part, line, folder = self._command(work)
         task_file = task_folder.prepare(work.task_folder, order, datasets, dry_run=dry_run)
         self._take_state(work)
-        self._fetch(work, order.weights, work.task_folder / WEIGHTS)
-        if order.state is not None:
-            self._fetch(work, order.state, work.task_folder / STATE)
-        for name, blob in order.prepared.items():
-            self._fetch(work, blob, work.task_folder / PREPARED / name)
+        self._download(work)
         timeout_s = min(part.timeout * 60, work.remaining_s())
         if timeout_s <= 0:
             raise SiteError("the round's deadline passed before the script could start")
@@ -118,9 +118,22 @@ class Runner:
             limits=script_limits,
             sandbox=self._isolator.sandbox_for(work, folder, datasets.values(), script_limits.memory_mb),
         )
-        outcome = self._limited(work, launch)
+        with trace.span("script", entry=part.entry) as here:
+            outcome = self._limited(work, launch)
+            here.note(ending=outcome.ending, code=outcome.code, peak_mb=outcome.peak_mb)
+        self._figures.script_seconds.add(outcome.seconds, order.kind)
         check_ended_well(outcome, part.entry, launch, work.output)
-        return task_folder.committed(work.folder, work.task_folder, order)
+        with trace.span("check update"):
+            return task_folder.committed(work.folder, work.task_folder, order)
+
+    def _download(self, work: Work) -> None:
+        """What the order names by digest, into the task folder."""
+        order = work.order
+        wanted = [(order.weights, WEIGHTS), *([(order.state, STATE)] if order.state else [])]
+        wanted += [(blob, f"{PREPARED}/{name}") for name, blob in order.prepared.items()]
+        with trace.span("download", size_bytes=sum(blob.size_bytes for blob, _ in wanted)):
+            for blob, name in wanted:
+                self._fetch(work, blob, work.task_folder / name)
 
     def _take_state(self, work: Work) -> None:
         """Put before the script what the site kept of the work that the order names."""

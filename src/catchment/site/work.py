@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from catchment.errors import SiteError
+from catchment.observe import trace
 from catchment.site.home import folder_name, write_durably
 from catchment.site.launch import Running
 from catchment.site.update_pipeline import MADE_BESIDE
@@ -75,6 +76,18 @@ class Work:
     def output(self) -> Path:
         """What the script prints; beside its task folder, where no script can put something else."""
         return self.folder / OUTPUT_LOG
+
+    @property
+    def place(self) -> trace.Place | None:
+        """Its span in the trace that the order names; None where it names none."""
+        parent = trace.read(self.order.traceparent)
+        return parent.below("work", self.order.work_id) if parent is not None else None
+
+    @property
+    def facts(self) -> dict[str, trace.Attribute]:
+        """What its span says."""
+        order = self.order
+        return {"work": order.work_id, "job_id": order.job_id, "round": order.round, "attempt": order.attempt}
 
     @property
     def words(self) -> str:

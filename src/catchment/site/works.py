@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 
 from catchment.errors import BadTensors, ProtocolRefused, SiteError
+from catchment.observe import logs, trace
+from catchment.observe.site import SiteFigures
 from catchment.site.home import Home
 from catchment.site.outbox import Outbox
 from catchment.site.placement import Place, Places
 from catchment.site.runner import Runner, failed
 from catchment.site.secure_sessions import SecureSessions
 from catchment.site.work import Work, WorkCancelledError
-from catchment.wire.messages import WorkOrder
+from catchment.wire.messages import WorkOrder, WorkResult
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class Works:
         sessions: SecureSessions,
         parallelism: int,
         on_free: Callable[[], object],
+        figures: SiteFigures | None = None,
     ) -> None:
         self._home = home
         self._runner = runner
@@ -43,6 +46,7 @@ class Works:
         self._sessions = sessions
         self._slots = _UNLIMITED if parallelism == -1 else parallelism
         self._on_free = on_free
+        self._figures = figures or SiteFigures()
         self._changed = threading.Condition()
         self._held: dict[str, Work] = {}
         self._running = 0
@@ -139,6 +143,15 @@ class Works:
 
     def _live(self, work: Work) -> None:
         """The work's thread, from the wait for a slot to the outbox."""
+        order = work.order
+        with (
+            logs.about(job=order.job_id, namespace=order.namespace, round=order.round, work=order.work_id),
+            trace.span(order.kind, place=work.place, parent=trace.read(order.traceparent)) as here,
+        ):
+            here.note(**work.facts)
+            self._lived(work)
+
+    def _lived(self, work: Work) -> None:
         try:
             place = self._place(work)
             try:
@@ -151,6 +164,7 @@ class Works:
         except WorkCancelledError:
             if self._stopping:
                 return  # the order stays on disk for the next agent
+            self._figures.works.add(work.order.kind, "cancelled")
         except OSError:
             logger.exception("result cannot be kept %s", work.words)
         self._forget(work)
@@ -181,18 +195,27 @@ class Works:
         try:
             self._places.check(work.order.resource)
             self._sessions.check(work.order)
-            result = self._sessions.finish(work, self._runner.run(work, place))
+            result = self._runner.run(work, place)
+            if work.order.secure is not None:
+                with trace.span("mask"):
+                    result = self._sessions.finish(work, result)
             work.check()
-            self._outbox.put(work, result)
+            self._put(work, result)
         except WorkCancelledError:
             raise
         except (SiteError, ProtocolRefused, BadTensors) as error:
             self._sessions.drop(work.order.work_id)
-            self._outbox.put(work, failed(str(error)))
+            self._put(work, failed(str(error)))
         except Exception as error:
             # The edge of the work's thread: whatever it is, the coordinator must hear of it.
             logger.exception("work failed in the agent %s", work.words)
-            self._outbox.put(work, failed(f"the site's agent failed: {type(error).__name__}: {error}"))
+            self._put(work, failed(f"the site's agent failed: {type(error).__name__}: {error}"))
+
+    def _put(self, work: Work, result: WorkResult) -> None:
+        """Into the outbox, and into the figures."""
+        self._outbox.put(work, result)
+        self._figures.works.add(work.order.kind, result.status)
+        self._figures.work_seconds.add(time.time() - work.received_at, work.order.kind)
 
     def _forget(self, work: Work) -> None:
         with self._changed:

@@ -9,6 +9,8 @@ from pathlib import Path
 from catchment.faults import FOLDER_VARIABLE
 from catchment.stack.options import StackOptions
 
+FOR_SITES = {FOLDER_VARIABLE, "CATCHMENT_LOG_FORMAT", "CATCHMENT_OTLP_ENDPOINT"}
+"""What a local site takes over of our own settings."""
 FOREIGN_PREFECT = {"PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE"}
 """Would send our processes to somebody else's Prefect server."""
 EVENTS_KEPT = "P1D"
@@ -71,7 +73,7 @@ def for_site() -> dict[str, str]:
     return {
         name: value
         for name, value in inherited().items()
-        if name == FOLDER_VARIABLE or not name.startswith(("CATCHMENT_", "PREFECT_"))
+        if name in FOR_SITES or not name.startswith(("CATCHMENT_", "PREFECT_"))
     }
 
 

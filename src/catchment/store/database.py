@@ -165,6 +165,13 @@ class Database:
                 "run 'catchment store migrate', or 'catchment up', which does it by itself"
             )
 
+    @property
+    def connections(self) -> dict[tuple[str], float]:
+        """How many connections are in use, and how many wait to be."""
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)  # noqa: S101 - as it was made below
+        return {("in_use",): float(pool.checkedout()), ("idle",): float(pool.checkedin())}
+
     def close(self) -> None:
         """Close connections and end waits."""
         self.signals.close()

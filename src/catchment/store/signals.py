@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, text
@@ -59,7 +59,13 @@ class Signals:
         self._changed = threading.Condition()
         self._async_waiters: dict[asyncio.Event, tuple[Ticket, asyncio.AbstractEventLoop]] = {}
         self._thread: threading.Thread | None = None
+        self._listeners: list[Callable[[Iterable[str] | None], None]] = []
         self.closed = threading.Event()
+
+    def listen(self, hear: Callable[[Iterable[str] | None], None]) -> None:
+        """Have each arrival told: its topics, or None when some may have been missed. Must be quick."""
+        self._ensure_thread()
+        self._listeners.append(hear)
 
     def send(self, connection: Connection, topics: Iterable[str]) -> None:
         """Make topics known to other processes with the connection's commit."""
@@ -104,6 +110,8 @@ class Signals:
 
     def arrived(self, topics: Iterable[str] | None) -> None:
         """Signal topics inside this process; None: all of them, because some may have been missed."""
+        for hear in self._listeners:
+            hear(topics)
         with self._changed:
             for topic in list(self._counts) if topics is None else topics:
                 self._counts[topic] += 1

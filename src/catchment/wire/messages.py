@@ -5,6 +5,7 @@ All paths lie under `/exchange/v1`. A site only ever dials out:
 ```text
 POST   /sites/{site}/register                 Registration  -> Registered
 POST   /sites/{site}/poll                     PollRequest   -> PollAnswer   held open up to wait_s
+                                              Catchment-Accepts: traceparent -> orders may carry it
 POST   /sites/{site}/leave                    Leave         -> 204       410 when another session runs
 GET    /sites/{site}/blobs/{digest}           bytes; Range is honoured, ETag is the digest
 HEAD   /sites/{site}/work/{id}/update         Upload-Offset: bytes stored so far
@@ -15,7 +16,8 @@ PUT    /sites/{site}/work/{id}/update         a chunk; Content-Range: bytes a-b/
 POST   /sites/{site}/work/{id}/result         WorkResult    -> ResultAnswer  safe to repeat
 ```
 
-Errors are RFC 9457 problem details. A site that is not registered (any more) gets 410 and registers again.
+Requests of a site that traces carry W3C's header `traceparent`. Errors are RFC 9457 problem details. A site
+that is not registered (any more) gets 410 and registers again.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from catchment.wire.secagg import SecureOrder
 
+ACCEPTS = "Catchment-Accepts"
+"""Header of a poll: names of optional fields that the site knows. Messages refuse keys that they do not
+know, so what is new is sent to those alone who have said so."""
 PROTOCOL = 1
 """Version of these messages. A coordinator serves this one and refuses others with a clear 400."""
 
@@ -219,6 +224,13 @@ class WorkOrder(Message):
     resource: Resource = Resource()
     seed: Annotated[int, Field(description="Seed of this site's randomness in this round.")]
     timeout_s: Annotated[float, Field(description="Seconds until the round's deadline, when it is sent.")]
+    traceparent: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-f]{2}(-[0-9a-f]+){3}$",
+            description="W3C trace context of the round; sent only to sites that say that they know it.",
+        ),
+    ] = None
 
 
 class Cancel(Message):

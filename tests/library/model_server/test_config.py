@@ -53,7 +53,7 @@ def test_figures_are_in_the_text_format() -> None:
     metrics = Metrics("m", "1")
     for seconds in (0.0001, 0.003, 60.0):
         metrics.answered("rest", "200", seconds)
-    lines = metrics.text({"ready": ("Whether.", True)}).splitlines()
+    lines = metrics.text({"ready": True}).splitlines()
     assert 'catchment_serving_ready{model="m",version="1"} 1' in lines
     assert 'catchment_serving_requests_total{model="m",version="1",protocol="rest",code="200"} 3' in lines
     buckets = [int(each.rsplit(" ", 1)[1]) for each in lines if "request_seconds_bucket" in each]
