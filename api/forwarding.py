@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from api.mirrors import Mirrors
-from api.routing import Routing
+from api.routing import HOLD_S, Routing
 from api.upstreams import Connection, Pool
 from catchment.errors import DeadlinePassed, NotServing, TooLarge, TransferError
 from catchment.serving.gateway.addresses import Asked
@@ -139,16 +139,9 @@ class Exchange:
     async def _ask_until_answered(self) -> None:
         balance = self._means.balance
         tried: list[Place] = []
-        broken, looked = 0, False
+        broken = 0
         while True:
-            place = balance.choose(self._route, tried)
-            if place is None:
-                if not looked:
-                    looked = True
-                    await self._look_again()
-                    continue
-                self._means.counting.event("unavailable")
-                raise NotServing(nobody(self._route, failed=bool(tried)))
+            place = balance.choose(self._route, tried) or await self._another(tried)
             began = time.monotonic()
             failure = await self._try(place, began)
             if failure is None:
@@ -163,11 +156,23 @@ class Exchange:
                 raise TransferError(_gave_up(len(tried), replayable=self._replayable))
             self._means.counting.event("retried")
 
-    async def _look_again(self) -> None:
-        """The store may know more than the table in memory."""
-        route = await self._means.routing.fresh(self._asked.namespace, self._asked.serving)
-        if route is not None:
-            self._route = route
+    async def _another(self, tried: list[Place]) -> Place:
+        """A server that the store knows and the table did not. Raises NotServing.
+
+        When those that were asked have just gone, whoever takes their place may be a moment late.
+        """
+        routing = self._means.routing
+        self._route = await routing.fresh(*self._name) or self._route
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOLD_S if tried else 0):
+                while True:
+                    place = self._means.balance.choose(self._route, tried)
+                    if place is not None:
+                        return place
+                    await routing.news()
+                    self._route = routing.find(*self._name) or self._route
+        self._means.counting.event("unavailable")
+        raise NotServing(nobody(self._route, failed=bool(tried)))
 
     def _count_broken(self, place: Place, began: float) -> None:
         if self._asked.is_inference:

@@ -143,8 +143,8 @@ class Settings(BaseSettings):
     gateway_timeout_s: Annotated[
         Seconds,
         Field(
-            description="How long a request to a serving may take until its answer begins, the arrival of its "
-            "body included; then nothing may stand still for so long."
+            description="How long a request to a serving may take until its answer begins, the arrival of "
+            "its body included; then nothing may stand still for so long."
         ),
     ] = 60.0
     gateway_max_request_bytes: Annotated[
@@ -155,8 +155,8 @@ class Settings(BaseSettings):
         Field(
             ge=0,
             le=1,
-            description="Share of the inferences that the other version is asked too while a rollout is live; "
-            "0: none are compared.",
+            description="Share of the inferences that the other version is asked too while a rollout is "
+            "live; 0: none are compared.",
         ),
     ] = 0.2
     gateway_mirror_bytes: Annotated[

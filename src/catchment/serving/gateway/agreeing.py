@@ -1,4 +1,4 @@
-"""Whether two versions of a model answered alike: replies of the Open Inference Protocol, JSON or raw bytes."""
+"""Whether two versions of a model answered alike: replies of the protocol, JSON or raw bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which server gets a request: a workload by weight, and of its servers the one with the fewest requests open."""
+"""Which server gets a request: a workload by weight, of its servers the one with the fewest open requests."""
 
 from __future__ import annotations
 

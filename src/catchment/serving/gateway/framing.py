@@ -81,7 +81,7 @@ class Head:
     """The head of a reply.
 
     Attributes:
-        headers: what goes on to the client; names in small letters, Content-Length included where there is one.
+        headers: what goes on to the client; names in small letters, Content-Length among them.
         length: of the body; None: as the server closes it, or in chunks.
     """
 
