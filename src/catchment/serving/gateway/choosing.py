@@ -45,6 +45,8 @@ class Balance:
         target = pick(targets, self._generator)
         if target is None:
             return None
+        if not tried and not self._aside:
+            return self._least_busy(target.places)
         return self._least_busy(self._sound(target.places, tried) or self._untried(target, tried))
 
     def of(self, target: Target) -> Place:
