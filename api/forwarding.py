@@ -61,7 +61,7 @@ class Exchange:
     def __init__(
         self, means: Means, asked: Asked, route: Route, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        self._means, self._asked, self._route = means, asked, route
+        self._means, self._asked, self._route = means, asked, _for(asked, route)
         self._scope, self._receive, self._send = scope, receive, send
         self._method: str = scope["method"]
         self._length = announced(scope)
@@ -162,7 +162,7 @@ class Exchange:
         When those that were asked have just gone, whoever takes their place may be a moment late.
         """
         routing = self._means.routing
-        self._route = await routing.fresh(*self._name) or self._route
+        self._take(await routing.fresh(*self._name))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HOLD_S if tried else 0):
                 while True:
@@ -170,9 +170,14 @@ class Exchange:
                     if place is not None:
                         return place
                     await routing.news()
-                    self._route = routing.find(*self._name) or self._route
+                    self._take(routing.find(*self._name))
         self._means.counting.event("unavailable")
         raise NotServing(nobody(self._route, failed=bool(tried)))
+
+    def _take(self, route: Route | None) -> None:
+        """A newer route; None: the serving is gone, and what was known of it still counts."""
+        if route is not None:
+            self._route = _for(self._asked, route)
 
     def _count_broken(self, place: Place, began: float) -> None:
         if self._asked.is_inference:
@@ -364,6 +369,10 @@ async def _whole(connection: Connection) -> bytes | None:
     while part := await connection.next():
         parts.append(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _for(asked: Asked, route: Route) -> Route:
+    return route.of_version(asked.version) if asked.version else route
 
 
 def announced(scope: Scope) -> int | None:

@@ -2,10 +2,10 @@
 
     python benchmarks/serving.py [--seconds 2] [--repeats 3] [--json]
 
-The API as users run it, with PostgreSQL, before `python -m api.model_server` with a small MLP (64-64-10) over
-REST with JSON. The floor of a time is that of the direct way, taken in turns: what the gateway adds is the
-difference. With 16 connections all processors are busy, and times are those of queues: read CPU there, which is that of the
-API's process alone. Clients run on the same machine and share its processors.
+The API as users run it, with PostgreSQL, before `python -m api.model_server` with a small MLP (64-64-10),
+asked over REST with JSON. The floor of a time is that of the direct way, taken in turns: what the gateway
+adds is the difference. With 16 connections all processors are busy, and times are those of queues: read CPU
+there, which is that of the API's process alone. Clients run on the same machine and share its processors.
 """
 
 from __future__ import annotations
