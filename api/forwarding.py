@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,7 @@ from catchment.serving.gateway.retrying import (
 from catchment.serving.gateway.table import Place, Route
 from catchment.settings import Settings
 
+log = logging.getLogger(__name__)
 KEPT_BYTES = 1 << 20
 """Bodies up to this are there as a whole before a server is asked, so that another can be asked after it."""
 INVITED_S = 1.0
@@ -147,7 +149,8 @@ class Exchange:
             if failure is None:
                 balance.succeeded(place)
                 return
-            balance.failed(place)
+            if balance.failed(place):
+                log.warning("a model server of %s at %s:%d: %s", place.key, place.host, place.port, failure)
             tried.append(place)
             if failure == "reset":
                 broken += 1
@@ -377,12 +380,13 @@ def _for(asked: Asked, route: Route) -> Route:
 
 def announced(scope: Scope) -> int | None:
     """The body's length as the client says it, which the HTTP server has checked; None: it does not."""
+    length = None
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
         if name == b"transfer-encoding":
             return None
-    return None
+        if name == b"content-length" and value.isdigit():
+            length = int(value)
+    return length
 
 
 async def drain(receive: Receive, length: int | None, most: int) -> None:

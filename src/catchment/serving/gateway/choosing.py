@@ -65,9 +65,11 @@ class Balance:
         else:
             self._open.pop(place, None)
 
-    def failed(self, place: Place) -> None:
-        """The server did not answer as it should: leave it alone for a while."""
+    def failed(self, place: Place) -> bool:
+        """The server did not answer as it should: leave it alone for a while. Whether that is news."""
+        news = place not in self._aside
         self._aside[place] = self._clock() + ASIDE_S
+        return news
 
     def succeeded(self, place: Place) -> None:
         """It answers."""
