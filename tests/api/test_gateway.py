@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from onnx import TensorProto, helper
 from catchment.access import create_token
 from catchment.serving.figures import Figures
 from catchment.settings import Settings
-from catchment.store import Store, open_store
+from catchment.stack.postgres import EmbeddedPostgres
+from catchment.store import Store, migrate, open_store
 from catchment.tls.contexts import client_context
 from tests.api.serving import ApiProcess, api_process
 from tests.api.serving_rows import add_endpoint, add_serving, add_workload, drop_endpoints, figures, route
@@ -611,3 +612,44 @@ def test_it_works_behind_tls(home: Path, store: Store, model: ModelServer, tmp_p
             length = int(answer.headers["inference-header-content-length"])
             assert answer.content[length:] == values.tobytes()
         assert client.get("/serving/default/nobody/v2").status_code == 404
+
+
+def test_a_large_body_goes_to_another_server_when_one_is_stopping(
+    running: ApiProcess, store: Store, model: ModelServer
+) -> None:
+    said = b'{"error":"the server is stopping"}'
+    stopping = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said)
+    values = np.ones((1 << 18, 2), np.float32)
+    body, headers = binary(values)
+    with listener(stopping) as (port, heads):
+        uid = add_serving(store, "m", {"m-default-r1": 100})
+        add_endpoint(store, uid, "m-default-r1", port, replica=0)
+        add_endpoint(store, uid, "m-default-r1", model.http, replica=1)
+        wait_until(lambda: ask(running, "GET", BASE)[0] == 200, timeout_s=10, what="the serving")
+
+        def both_were_asked() -> bool:
+            status, reply, _ = ask(running, "POST", INFER, body, headers)
+            assert status == 200
+            assert reply.endswith(values.tobytes())
+            return any(b"POST" in each for each in heads)
+
+        wait_until(both_were_asked, timeout_s=60, what="the stopping server to be drawn")
+    assert all(len(each) < 4096 for each in heads)  # it was asked, and got no body
+
+
+def test_servings_go_on_without_the_store(home: Path, model: ModelServer, tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path / "postgres", durable=False) as server:
+        settings = Settings(home=home, database_url=server.create_database("catchment"))
+        migrate(settings)
+        store = open_store(settings)
+        uid = add_serving(store, "m", {"m-default-r1": 100})
+        add_endpoint(store, uid, "m-default-r1", model.http)
+        store.close()
+        port, url = free_port(), str(settings.database_url)
+        with ExitStack() as ends:
+            running = ends.enter_context(api_process(home, port, CATCHMENT_DATABASE_URL=url))
+            wait_until(lambda: ask(running, "POST", INFER, ONE)[0] == 200, timeout_s=10, what="the serving")
+            api = ends.pop_all()
+    with api:
+        for _ in range(3):
+            assert ask(running, "POST", INFER, ONE)[0] == 200
