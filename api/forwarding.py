@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from api.mirrors import Mirrors
-from api.routing import Routing
+from api.routing import HOLD_S, Routing
 from api.upstreams import Connection, Pool
 from catchment.errors import DeadlinePassed, NotServing, TooLarge, TransferError
 from catchment.serving.gateway.addresses import Asked
@@ -28,6 +29,7 @@ from catchment.serving.gateway.retrying import (
 from catchment.serving.gateway.table import Place, Route
 from catchment.settings import Settings
 
+log = logging.getLogger(__name__)
 KEPT_BYTES = 1 << 20
 """Bodies up to this are there as a whole before a server is asked, so that another can be asked after it."""
 INVITED_S = 1.0
@@ -61,7 +63,7 @@ class Exchange:
     def __init__(
         self, means: Means, asked: Asked, route: Route, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        self._means, self._asked, self._route = means, asked, route
+        self._means, self._asked, self._route = means, asked, _for(asked, route)
         self._scope, self._receive, self._send = scope, receive, send
         self._method: str = scope["method"]
         self._length = announced(scope)
@@ -139,22 +141,16 @@ class Exchange:
     async def _ask_until_answered(self) -> None:
         balance = self._means.balance
         tried: list[Place] = []
-        broken, looked = 0, False
+        broken = 0
         while True:
-            place = balance.choose(self._route, tried)
-            if place is None:
-                if not looked:
-                    looked = True
-                    await self._look_again()
-                    continue
-                self._means.counting.event("unavailable")
-                raise NotServing(nobody(self._route, failed=bool(tried)))
+            place = balance.choose(self._route, tried) or await self._another(tried)
             began = time.monotonic()
             failure = await self._try(place, began)
             if failure is None:
                 balance.succeeded(place)
                 return
-            balance.failed(place)
+            if balance.failed(place):
+                log.warning("a model server of %s at %s:%d: %s", place.key, place.host, place.port, failure)
             tried.append(place)
             if failure == "reset":
                 broken += 1
@@ -163,11 +159,28 @@ class Exchange:
                 raise TransferError(_gave_up(len(tried), replayable=self._replayable))
             self._means.counting.event("retried")
 
-    async def _look_again(self) -> None:
-        """The store may know more than the table in memory."""
-        route = await self._means.routing.fresh(self._asked.namespace, self._asked.serving)
+    async def _another(self, tried: list[Place]) -> Place:
+        """A server that the store knows and the table did not. Raises NotServing.
+
+        When those that were asked have just gone, whoever takes their place may be a moment late.
+        """
+        routing = self._means.routing
+        self._take(await routing.fresh(*self._name))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HOLD_S if tried else 0):
+                while True:
+                    place = self._means.balance.choose(self._route, tried)
+                    if place is not None:
+                        return place
+                    await routing.news()
+                    self._take(routing.find(*self._name))
+        self._means.counting.event("unavailable")
+        raise NotServing(nobody(self._route, failed=bool(tried)))
+
+    def _take(self, route: Route | None) -> None:
+        """A newer route; None: the serving is gone, and what was known of it still counts."""
         if route is not None:
-            self._route = route
+            self._route = _for(self._asked, route)
 
     def _count_broken(self, place: Place, began: float) -> None:
         if self._asked.is_inference:
@@ -361,14 +374,19 @@ async def _whole(connection: Connection) -> bytes | None:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def _for(asked: Asked, route: Route) -> Route:
+    return route.of_version(asked.version) if asked.version else route
+
+
 def announced(scope: Scope) -> int | None:
     """The body's length as the client says it, which the HTTP server has checked; None: it does not."""
+    length = None
     for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
         if name == b"transfer-encoding":
             return None
-    return None
+        if name == b"content-length" and value.isdigit():
+            length = int(value)
+    return length
 
 
 async def drain(receive: Receive, length: int | None, most: int) -> None:

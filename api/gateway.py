@@ -120,8 +120,9 @@ class Gateway:
         except Exception:  # the edge: whatever it is, the client hears and the log says
             mark = secrets.token_hex(4)
             log.exception("%s %s failed, incident %s", scope["method"], scope["path"], mark)
-            if exchange is None or not exchange.started:
-                await _say(send, 500, f"internal error, incident {mark} in the server's log")
+            if exchange is not None and exchange.started:
+                raise  # what was sent must not look whole
+            await _say(send, 500, f"internal error, incident {mark} in the server's log")
         finally:
             counting.in_flight -= 1
 

@@ -18,6 +18,8 @@ LOOK_S = 5.0
 """Without any signal it looks so often."""
 APART_S = 0.02
 """Looks are never closer to each other, however many signals there are."""
+HOLD_S = 1.5
+"""A request whose servers have all just gone waits so long for the table to name others."""
 FRESH_S = 3.0
 """A request waits no longer for a look."""
 
@@ -37,6 +39,7 @@ class Routing:
         self._changed = changed
         self._table = Table()
         self._looking = asyncio.Lock()
+        self._news = asyncio.Event()
         self._began = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -65,6 +68,10 @@ class Routing:
             log.warning("the routing table of servings could not be read within %g s", FRESH_S)
         return self.find(namespace, name)
 
+    async def news(self) -> None:
+        """Wait until the table is read again."""
+        await self._news.wait()
+
     async def _follow(self) -> None:
         signals = self._store.db.signals
         while True:
@@ -85,4 +92,6 @@ class Routing:
             log.exception("the routing table of servings")
             return
         self._table = found
+        self._news.set()
+        self._news = asyncio.Event()
         self._changed(found)

@@ -2,10 +2,10 @@
 
     python benchmarks/serving.py [--seconds 2] [--repeats 3] [--json]
 
-The API as users run it, with PostgreSQL, before `python -m api.model_server` with a small MLP (64-64-10), REST with
-JSON. The floor of a time is that of the direct way, taken in turns with it: what the gateway adds is the difference.
-With 16 connections all processors are busy, and times are those of queues: read CPU there, which is that of the API's
-process alone. Clients run on the same machine and share its processors.
+The API as users run it, with PostgreSQL, before `python -m api.model_server` with a small MLP (64-64-10),
+asked over REST with JSON. The floor of a time is that of the direct way, taken in turns: what the gateway
+adds is the difference. With 16 connections all processors are busy, and times are those of queues: read CPU
+there, which is that of the API's process alone. Clients run on the same machine and share its processors.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ def switch(store: Store, api: int, folder: Path, seconds: float) -> Iterator[Lin
         for each in threads:
             each.join()
     _forget(store, uid)
-    yield Line("gateway", "switch of versions, 16 connections: answered", counts["answered"], None, "requests")
+    yield Line(
+        "gateway", "switch of versions, 16 connections: answered", counts["answered"], None, "requests"
+    )
     yield Line("gateway", "switch of versions, 16 connections: failed", counts["failed"], None, "requests")
 
 
@@ -136,7 +138,7 @@ def _at(sorted_s: list[float], share: float) -> float:
 
 def _serve(store: Store, ports: dict[str, int], weights: dict[str, int]) -> str:
     uid = secrets.token_hex(16)
-    empty: dict[str, Any] = dict.fromkeys(("labels", "annotations", "body", "spec", "created_by"), {})
+    empty: dict[str, Any] = {key: {} for key in ("labels", "annotations", "body", "spec", "created_by")}
     names = {"uid": uid, "namespace": "default", "name": "m", "backend": "local", "state": "Available"}
     row = {**empty, **names, "created_at": 0.0, "updated_at": 0.0, "weights": weights}
 

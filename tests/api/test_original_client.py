@@ -1,4 +1,4 @@
-"""An original client of the Open Inference Protocol, Triton's, talks to the model server."""
+"""An original client of the Open Inference Protocol, Triton's, talks to the model server and the gateway."""
 
 from __future__ import annotations
 
@@ -12,11 +12,31 @@ from typing import Any
 
 import pytest
 
+from catchment.settings import Settings
+from catchment.store import open_store
+from tests.api.serving import api_process
+from tests.api.serving_rows import add_endpoint, add_serving
+from tests.conftest import answers, free_port, wait_until
 from tests.model_servers import linear, serving
 
 CLIENT = "tritonclient[grpc,http]==2.73.0"
 CALLS = Path(__file__).resolve().parent.parent / "triton_calls.py"
 INSTALL_S = 240
+THROUGH_THE_GATEWAY = """
+import json, sys
+import numpy as np
+import tritonclient.http as triton
+
+client = triton.InferenceServerClient(sys.argv[1], concurrency=4)
+ready = [client.is_server_live(), client.is_server_ready(), client.is_model_ready("m")]
+inputs, a = [], np.arange(6, dtype=np.float32).reshape(2, 3)
+for name in "ab":
+    inputs.append(triton.InferInput(name, a.shape, "FP32"))
+    inputs[-1].set_data_from_numpy(a)
+asked = [client.async_infer("m", inputs) for _ in range(32)]
+sums = all((each.get_result(timeout=30).as_numpy("sum") == a + a).all() for each in asked)
+print(json.dumps({"ready": ready, "sums": sums}))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +85,33 @@ def test_an_original_client_is_answered_over_rest_and_grpc(triton_python: Path, 
         assert got["all"] == {"sum": total, "product": product}
         assert got["product"] == {"product": product}
         assert got["many"] is True
+
+
+def test_an_original_client_is_answered_through_the_gateway(
+    triton_python: Path, home: Path, tmp_path: Path
+) -> None:
+    store = open_store(Settings(home=home))
+    try:
+        with (
+            serving(linear(tmp_path / "model"), tmp_path / "log") as server,
+            api_process(home, free_port()) as running,
+        ):
+            uid = add_serving(store, "m", {"m-default-r1": 100})
+            add_endpoint(store, uid, "m-default-r1", server.http)
+            wait_until(
+                lambda: answers(f"{running.url}/serving/default/m/v2"), timeout_s=10, what="the serving"
+            )
+            ran = subprocess.run(
+                [triton_python, "-c", THROUGH_THE_GATEWAY, f"{running.url[7:]}/serving/default/m"],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+    finally:
+        store.close()
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == {"ready": [True, True, True], "sums": True}
 
 
 WRONG = {

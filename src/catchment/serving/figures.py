@@ -13,7 +13,7 @@ from catchment.store.database import Transaction
 from catchment.store.schema import serving_figures, servings
 
 BUCKETS_S = tuple(round(1e-4 * 10 ** (step / 8), 9) for step in range(49))
-"""Upper bounds of latencies, 0.1 ms to 100 s, eight to a factor of ten: right to some 15 %."""
+"""Upper bounds of latencies, 0.1 ms to 100 s, eight to a factor of ten: percentiles are right to some 15%."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read(tx: Transaction, uid: str) -> dict[str, Figures]:
 
 
 def add(tx: Transaction, gateway: str, seen: Mapping[tuple[str, str], Figures]) -> None:
-    """Add what a gateway has seen, by (serving's uid, workload's key); gone servings are left out."""
+    """Add what a gateway has seen, by (serving's uid, workload's key), but for servings that are gone."""
     asked = {uid for uid, _ in seen}
     here = set(tx.execute(select(servings.c.uid).where(servings.c.uid.in_(asked))).scalars())
     for uid, key in sorted(seen):

@@ -1,4 +1,4 @@
-"""Which server gets a request: a workload by weight, and of its servers the least busy one."""
+"""Which server gets a request: a workload by weight, of its servers the one with the fewest open requests."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ class Balance:
         target = pick(targets, self._generator)
         if target is None:
             return None
+        if not tried and not self._aside:
+            return self._least_busy(target.places)
         return self._least_busy(self._sound(target.places, tried) or self._untried(target, tried))
 
     def of(self, target: Target) -> Place:
@@ -63,9 +65,11 @@ class Balance:
         else:
             self._open.pop(place, None)
 
-    def failed(self, place: Place) -> None:
-        """The server did not answer as it should: leave it alone for a while."""
+    def failed(self, place: Place) -> bool:
+        """The server did not answer as it should: leave it alone for a while. Whether that is news."""
+        news = place not in self._aside
         self._aside[place] = self._clock() + ASIDE_S
+        return news
 
     def succeeded(self, place: Place) -> None:
         """It answers."""

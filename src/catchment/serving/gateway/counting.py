@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -60,7 +60,7 @@ class Counting:
         self._new: dict[tuple[str, str], _Sums] = {}
         self._kept: dict[tuple[str, str], Figures] = {}
         self._answered: Counter[tuple[str, str, str, int]] = Counter()
-        self._seconds: Counter[tuple[str, str, str]] = Counter()
+        self._seconds: defaultdict[tuple[str, str, str], float] = defaultdict(float)
         self._events: Counter[str] = Counter()
         self.in_flight = 0
 

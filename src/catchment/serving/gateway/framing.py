@@ -5,6 +5,7 @@ Every message has one definite length here: a reply whose length could be read i
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +13,10 @@ from typing import Literal
 
 from catchment.errors import InvalidField, TransferError
 
-Headers = list[tuple[bytes, bytes]]
+Headers = tuple[tuple[bytes, bytes], ...]
 HEAD_BYTES = 64 << 10
 LINE_BYTES = 4096
+SMALL_HEAD_BYTES = 512
 _HOP = frozenset(
     (
         *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"),
@@ -81,7 +83,7 @@ class Head:
     """The head of a reply.
 
     Attributes:
-        headers: what goes on to the client; names in small letters, Content-Length included if any.
+        headers: what goes on to the client; names in small letters, Content-Length among them.
         length: of the body; None: as the server closes it, or in chunks.
     """
 
@@ -220,6 +222,10 @@ def read_head(raw: bytes) -> Head:
     Raises:
         TransferError: it is none, or leaves the body's length open to opinion.
     """
+    return _read_again(raw) if len(raw) <= SMALL_HEAD_BYTES else _read(raw)
+
+
+def _read(raw: bytes) -> Head:
     first, *lines = raw.split(b"\r\n")
     status = _STATUS.fullmatch(first)
     if status is None:
@@ -238,11 +244,15 @@ def read_head(raw: bytes) -> Head:
     named = named_by(b",".join(by_name.get(b"connection", [])))
     return Head(
         int(status[2]),
-        [each for each in pairs if each[0] not in _HOP and each[0] not in named],
+        tuple(each for each in pairs if each[0] not in _HOP and each[0] not in named),
         int(lengths[0]) if lengths else None,
         bool(codings),
         keeps=status[1] == b"1" and b"close" not in named,
     )
+
+
+_read_again = functools.lru_cache(maxsize=512)(_read)
+"""Replies to one client differ in little more than their date, which changes once a second."""
 
 
 def _pair(line: bytes) -> tuple[bytes, bytes]:

@@ -26,6 +26,6 @@ def says_elsewhere(status: int, body: bytes) -> bool:
 def is_tried_again(tries: int, broken: int, *, replayable: bool) -> bool:
     """Whether there is another try after so many, `broken` of which had the request when they broke off.
 
-    An inference changes nothing, so it may run twice; but one that ends its server should not end all.
+    An inference changes nothing, so it may run twice; but one that ends its server should not end them all.
     """
     return replayable and tries < MOST_TRIES and broken < MOST_BROKEN

@@ -6,7 +6,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -70,6 +70,11 @@ class Route:
     def open(self) -> list[Target]:
         """Targets that take traffic and have a server."""
         return [each for each in self.targets if each.weight > 0 and each.places]
+
+    def of_version(self, version: str) -> Route:
+        """The route for a request that names a model version, which is a revision; itself where none fits."""
+        fitting = tuple(each for each in self.open if str(each.revision) == version)
+        return replace(self, targets=fitting) if fitting else self
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,16 @@ def test_it_follows_changes(store: Store) -> None:
     assert len(list(table(store).places())) == 1
 
 
+def test_a_request_that_names_a_version_goes_to_that_revision_alone(store: Store) -> None:
+    uid = add_serving(store, "m", {"m-default-r1": 80, "m-default-r2": 20})
+    for revision in (1, 2, 3):
+        add_endpoint(store, uid, f"m-default-r{revision}", 1000 + revision)
+    found = table(store).find("default", "m")
+    assert found is not None
+    assert [each.key for each in found.of_version("2").open] == ["m-default-r2"]
+    assert found.of_version("3") is found  # takes no traffic: the servers that do will say they have it not
+
+
 def test_an_address_of_another_form_is_left_out(store: Store) -> None:
     uid = add_serving(store, "m", {"a": 100})
     for replica, port in enumerate(("1/path", "x", "99999999")):
