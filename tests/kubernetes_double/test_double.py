@@ -241,6 +241,21 @@ def test_a_container_can_be_a_real_process_with_its_log(
         core.read_namespaced_pod_log(pod.metadata.name, HERE, previous=True)
 
 
+def test_a_pod_waits_for_the_secrets_that_it_mounts(api: KubernetesDouble) -> None:
+    volume = {"name": "token", "secret": {"secretName": "late"}}
+    api.create(
+        "pods", {"metadata": {"name": "one"}, "spec": {"containers": [CONTAINER], "volumes": [volume]}}
+    )
+
+    def waits(pods: list[dict[str, Any]]) -> bool:
+        statuses = pods[0].get("status", {}).get("containerStatuses", [])
+        return [each["state"] for each in statuses] == [{"waiting": {"reason": "ContainerCreating"}}]
+
+    api.wait_for("pods", waits)
+    api.create("secrets", {"metadata": {"name": "late"}, "data": {}})
+    api.wait_for("pods", lambda pods: pods[0]["status"]["phase"] == "Running")
+
+
 def test_a_crash_loop_has_a_last_state_and_a_previous_log(
     api: KubernetesDouble, apps: client.AppsV1Api, core: client.CoreV1Api
 ) -> None:

@@ -28,10 +28,11 @@ SPEC = {
 
 
 @pytest.fixture
-def app(tmp_path: Path, cache: Path) -> Iterator[InProcess]:
+def app(tmp_path: Path, cache: Path, database_url: str) -> Iterator[InProcess]:
     settings = Settings(
         home=tmp_path / "home",
         cache_dir=cache,
+        database_url=database_url,
         supervise_s=3600,
         model_job_runner="kubernetes",
         model_job_image="x-{backend}",
