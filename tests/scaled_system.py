@@ -157,7 +157,7 @@ def scaled_system(folder: Path, postgres: EmbeddedPostgres) -> Iterator[Scaled]:
 
 
 def start_prefect(processes: Processes, postgres: EmbeddedPostgres, redis: str) -> tuple[str, str]:
-    """A web server and the services, which share the database and Redis; the API's URL and its login."""
+    """What deployments/kubernetes/base/prefect.yaml starts, at the same time; the API's URL and its login."""
     postgres.create_database("scaled_prefect")
     auth, port = f"catchment:{secrets.token_hex(8)}", free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -170,19 +170,18 @@ def start_prefect(processes: Processes, postgres: EmbeddedPostgres, redis: str) 
         "PREFECT_SERVER_API_AUTH_STRING": auth,
         "PREFECT_SERVER_UI_API_URL": url,
     }
-    prefect = (sys.executable, "-m", "prefect", "server")
-    processes.start(
-        "prefect-server",
-        *(*prefect, "start", "--no-services", "--host", "127.0.0.1", "--port", str(port)),
-        env={**settings, "PREFECT_HOME": str(processes.folder / "prefect-server")},
-    )
+    prefect = (sys.executable, "-m", "prefect", "--no-prompt", "server")
+    for name, command in {
+        "prefect-migrate": ("database", "upgrade", "--yes"),
+        "prefect-server": ("start", "--no-services", "--host", "127.0.0.1", "--port", str(port)),
+        "prefect-services": ("services", "start"),
+    }.items():
+        env = {**settings, "PREFECT_HOME": str(processes.folder / name)}
+        processes.start(name, *prefect, *command, env=env)
+        if name == "prefect-migrate":  # an init container: the others begin when it has ended
+            code = processes.running.pop(name).wait(READY_S)
+            assert code == 0, processes.log(name).read_text()
     processes.wait("prefect-server", lambda: answers(f"{url}/health"))
-    # After the server, which brings the database to its version's schema.
-    processes.start(
-        "prefect-services",
-        *(*prefect, "services", "start"),
-        env={**settings, "PREFECT_HOME": str(processes.folder / "prefect-services")},
-    )
     return url, auth
 
 

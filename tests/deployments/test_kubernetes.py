@@ -1,0 +1,188 @@
+"""Manifests: valid by the official schemas, restricted, bounded, watched, and without a secret."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.deployments.kustomizing import Object, containers, key, pod, render, running
+from tests.deployments.schemas import CUSTOM
+
+KUBERNETES_VERSION = "1.33"
+HASH = re.compile(r"^(catchment|prefect-server|postgres-first-start|redis|site|worker-pool)-[0-9a-z]{10}$")
+LISTENS_NOWHERE = {"prefect-services", "runner", "agent", "prefect-worker"}
+"""Their state is seen elsewhere: Prefect's UI shows services and runners, `catchment sites` the agents; all end
+when they cannot go on."""
+SECRET_WORDS = re.compile(r"(password|secret|token|auth_string|access_key)", re.IGNORECASE)
+
+
+def test_kubectl_renders_the_same(folder: Path, objects: list[Object]) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed on this machine; the loader of the tests stands alone")
+    said = subprocess.run(
+        ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True, timeout=60
+    )
+    theirs = [unhashed(found) for found in yaml.safe_load_all(said.stdout)]
+    assert sorted(map(words, theirs)) == sorted(map(words, objects))
+
+
+def unhashed(value: Any) -> Any:
+    """The same without the hashes that kubectl gives to names of ConfigMaps."""
+    if isinstance(value, dict):
+        return {name: unhashed(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [unhashed(each) for each in value]
+    found = HASH.match(value) if isinstance(value, str) else None
+    return found.group(1) if found else value
+
+
+def words(found: Object) -> str:
+    """An object as text, for comparison."""
+    return json.dumps(found, sort_keys=True)
+
+
+def test_each_object_is_valid_and_there_once(objects: list[Object]) -> None:
+    counted = Counter(map(key, objects))
+    assert max(counted.values()) == 1, counted.most_common(1)
+    for found in objects:
+        if found["kind"] in CUSTOM:
+            jsonschema.validate(found, CUSTOM[found["kind"]])
+        else:
+            kubernetes_validate.validate(found, KUBERNETES_VERSION, strict=True)
+
+
+def test_every_namespace_admits_restricted_pods_only(objects: list[Object]) -> None:
+    restricted = {
+        found["metadata"]["name"]
+        for found in objects
+        if found["kind"] == "Namespace"
+        and found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    }
+    assert {found["metadata"]["namespace"] for found in running(objects)} <= restricted
+
+
+def test_every_pod_is_restricted(objects: list[Object]) -> None:
+    for found in running(objects):
+        spec = pod(found)
+        assert spec is not None
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True, key(found)
+        assert context["runAsUser"] > 0, key(found)
+        assert context["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost"), key(found)
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), key(found)
+        assert all("hostPath" not in volume for volume in spec.get("volumes", [])), key(found)
+        for container in containers(found):
+            own = container["securityContext"]
+            assert own["allowPrivilegeEscalation"] is False, (key(found), container["name"])
+            assert own["readOnlyRootFilesystem"] is True, (key(found), container["name"])
+            assert own["capabilities"] == {"drop": ["ALL"]}, (key(found), container["name"])
+
+
+def test_every_container_is_bounded(objects: list[Object]) -> None:
+    for found in running(objects):
+        for container in containers(found):
+            for part in ("requests", "limits"):
+                named = set(container["resources"][part])
+                assert named >= {"cpu", "memory", "ephemeral-storage"}, (key(found), container["name"], part)
+        for volume in (pod(found) or {}).get("volumes", []):
+            if "emptyDir" in volume:
+                assert "sizeLimit" in volume["emptyDir"], (key(found), volume["name"])
+
+
+def test_every_server_is_probed(objects: list[Object]) -> None:
+    for found in running(objects):
+        if found["kind"] == "Job":
+            continue
+        for container in (pod(found) or {})["containers"]:
+            if container["name"] in LISTENS_NOWHERE:
+                assert "ports" not in container, f"{container['name']} listens after all"
+            else:
+                assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), container[
+                    "name"
+                ]
+
+
+def test_secrets_are_referred_to_and_never_held(objects: list[Object]) -> None:
+    assert not [key(found) for found in objects if found["kind"] == "Secret"]
+    for found in objects:
+        if found["kind"] == "ConfigMap":
+            held = [name for name in found["data"] if SECRET_WORDS.search(name)]
+            assert not held, f"{held} of ConfigMap {key(found)}"
+        for container in containers(found):
+            for variable in container.get("env", []):
+                assert not SECRET_WORDS.search(variable["name"]) or "valueFrom" in variable, variable["name"]
+
+
+def test_images_are_named_with_registry_and_version(objects: list[Object]) -> None:
+    for found in running(objects):
+        for container in containers(found):
+            image = container["image"]
+            assert re.fullmatch(r"[a-z0-9.-]+\.[a-z]+(:\d+)?/[a-z0-9/-]+:[0-9][\w.-]*", image), image
+
+
+def test_what_pods_mount_and_read_is_there_or_is_a_secret_of_the_documentation(objects: list[Object]) -> None:
+    documented = {
+        path.name.partition(".")[0] for path in (ROOT / "deployments").rglob("secrets/*.example.env")
+    }
+    documented |= {"catchment-tls", "site-token"}
+    there = {key(found) for found in objects}
+    for found in running(objects):
+        space, spec = found["metadata"]["namespace"], pod(found) or {}
+        assert ("ServiceAccount", space, spec["serviceAccountName"]) in there, key(found)
+        for volume in spec.get("volumes", []):
+            if "configMap" in volume:
+                assert ("ConfigMap", space, volume["configMap"]["name"]) in there, volume
+            if "persistentVolumeClaim" in volume:
+                assert ("PersistentVolumeClaim", space, volume["persistentVolumeClaim"]["claimName"]) in there
+            if "secret" in volume:
+                assert volume["secret"]["secretName"] in documented, volume
+        volumes = {volume["name"] for volume in spec.get("volumes", [])}
+        volumes |= {claim["metadata"]["name"] for claim in found["spec"].get("volumeClaimTemplates", [])}
+        for container in containers(found):
+            assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes, key(found)
+            for source in container.get("envFrom", []):
+                if "configMapRef" in source:
+                    assert ("ConfigMap", space, source["configMapRef"]["name"]) in there, source
+                else:
+                    assert source["secretRef"]["name"] in documented, source
+            for variable in container.get("env", []):
+                if "valueFrom" in variable and "secretKeyRef" in variable["valueFrom"]:
+                    assert variable["valueFrom"]["secretKeyRef"]["name"] in documented, variable
+
+
+def test_only_api_and_runner_may_ask_kubernetes_and_only_for_what_serving_makes(
+    objects: list[Object],
+) -> None:
+    roles = [found for found in objects if found["kind"] in ("Role", "ClusterRole")]
+    assert not [key(found) for found in roles if found["kind"] == "ClusterRole"]
+    for found in roles:
+        for rule in found["rules"]:
+            assert "*" not in (*rule["apiGroups"], *rule["resources"], *rule["verbs"]), rule
+            assert not {"secrets", "roles", "rolebindings", "pods/exec"} & set(rule["resources"]), rule
+    bound = {
+        (subject["namespace"], subject["name"])
+        for found in objects
+        if found["kind"] == "RoleBinding"
+        for subject in found["subjects"]
+    }
+    for found in running(objects):
+        spec = pod(found) or {}
+        account = (found["metadata"]["namespace"], spec["serviceAccountName"])
+        assert spec["automountServiceAccountToken"] is (account in bound), key(found)
+
+
+def test_the_loader_of_the_tests_refuses_what_it_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("namePrefix: x-\n")
+    with pytest.raises(AssertionError, match="namePrefix"):
+        render(tmp_path)
