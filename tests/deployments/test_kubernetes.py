@@ -22,7 +22,7 @@ from tests.deployments.schemas import CUSTOM
 KUBERNETES_VERSION = "1.33"
 HASH = re.compile(r"^(catchment|prefect-server|postgres-first-start|redis|site|worker-pool)-[0-9a-z]{10}$")
 LISTENS_NOWHERE = {"prefect-services", "runner", "agent", "prefect-worker"}
-"""Their state is seen elsewhere: Prefect's UI shows services and runners, `catchment sites` the agents; all end
+"""Their state is seen elsewhere: in Prefect's UI services and runners, by `catchment sites` the agents; all end
 when they cannot go on."""
 SECRET_WORDS = re.compile(r"(password|secret|token|auth_string|access_key)", re.IGNORECASE)
 

@@ -39,7 +39,7 @@ def test_each_port_lets_somebody_in_and_nothing_else_is_open(objects: list[Objec
 
 
 def reached(rule: Object, peers: str, here: str, there: tuple[str, dict[str, str]]) -> set[int]:
-    """Ports of a rule of a policy in namespace `here` that are open towards a pod, by name of its namespace."""
+    """Ports that a rule of a policy in namespace `here` opens towards a pod: its namespace and its labels."""
     ports = {port["port"] for port in rule["ports"]}
     for peer in rule.get(peers, []):
         space = peer.get("namespaceSelector", {}).get("matchLabels", {})
