@@ -55,3 +55,49 @@ HTTP_ROUTE = strict(
     ),
 )
 CUSTOM = {"Gateway": GATEWAY, "HTTPRoute": HTTP_ROUTE}
+
+TEXT_LIST: Schema = {"type": "array", "items": STRING, "minItems": 1}
+VARIABLES: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+HEALTH = strict(
+    ["test", "interval", "timeout", "retries"],
+    test={"type": "array", "items": STRING, "minItems": 2},
+    interval=DURATION,
+    timeout=DURATION,
+    start_period=DURATION,
+    retries={"type": "integer"},
+)
+CONDITION: Schema = {
+    "enum": ["service_started", "service_healthy", "service_completed_successfully"],
+}
+SERVICE = strict(
+    ["image", "user", "read_only", "cap_drop", "security_opt", "restart"],
+    image=STRING,
+    build=strict(context=STRING, dockerfile=STRING, target=STRING),
+    command=TEXT_LIST,
+    user={"type": "string", "pattern": r"^[0-9]+:[0-9]+$"},
+    restart={"enum": ["no", "unless-stopped"]},
+    init={"type": "boolean"},
+    read_only={"type": "boolean"},
+    cap_drop=TEXT_LIST,
+    security_opt=TEXT_LIST,
+    logging=strict(driver=STRING, options=VARIABLES),
+    tmpfs=TEXT_LIST,
+    volumes=TEXT_LIST,
+    env_file=TEXT_LIST,
+    environment=VARIABLES,
+    ports=TEXT_LIST,
+    networks=TEXT_LIST,
+    network_mode={"type": "string", "pattern": r"^service:[a-z-]+$"},
+    depends_on={"type": "object", "additionalProperties": strict(condition=CONDITION)},
+    healthcheck=HEALTH,
+    profiles=TEXT_LIST,
+    mem_limit=STRING,
+    cpus=STRING,
+)
+COMPOSE = strict(
+    ["name", "services", "volumes"],
+    name=NAME,
+    services={"type": "object", "additionalProperties": SERVICE},
+    networks={"type": "object", "additionalProperties": strict([], internal={"type": "boolean"})},
+    volumes={"type": "object", "additionalProperties": {"type": "object", "maxProperties": 0}},
+)

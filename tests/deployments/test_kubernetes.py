@@ -22,8 +22,8 @@ from tests.deployments.schemas import CUSTOM
 KUBERNETES_VERSION = "1.33"
 HASH = re.compile(r"^(catchment|prefect-server|postgres-first-start|redis|site|worker-pool)-[0-9a-z]{10}$")
 LISTENS_NOWHERE = {"prefect-services", "runner", "agent", "prefect-worker"}
-"""Their state is seen elsewhere: in Prefect's UI services and runners, by `catchment sites` the agents; all end
-when they cannot go on."""
+"""Seen elsewhere: services and runners in Prefect's UI, agents by `catchment sites`. They end when they can
+go on no more."""
 SECRET_WORDS = re.compile(r"(password|secret|token|auth_string|access_key)", re.IGNORECASE)
 
 
