@@ -1,7 +1,6 @@
 """Renders kustomizations without kubectl: as much of Kustomize as deployments/kubernetes uses, and no more.
 
-What it does not know, it refuses; a test compares it with kubectl where there is one. Names of generated
-ConfigMaps get no hash here.
+What it does not know, it refuses; a test compares it with kubectl where there is one.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ import yaml
 
 Object = dict[str, Any]
 KNOWN = {
-    *("apiVersion", "kind", "resources", "components", "configMapGenerator", "images", "replicas", "patches"),
+    *("apiVersion", "kind", "resources", "components", "configMapGenerator", "generatorOptions"),
+    *("images", "replicas", "patches"),
 }
-CLUSTER_WIDE = {"Namespace"}
 
 
 def render(folder: Path) -> list[Object]:
@@ -39,6 +38,8 @@ def _build(folder: Path, objects: list[Object]) -> None:
             objects += [found for found in yaml.safe_load_all(path.read_text()) if found]
     for name in spec.get("components", []):
         _build((folder / name).resolve(), objects)
+    if "configMapGenerator" in spec:
+        assert spec["generatorOptions"] == {"disableNameSuffixHash": True}, "there are no hashes here"
     for generator in spec.get("configMapGenerator", []):
         _generate(folder, generator, objects)
     for patch in spec.get("patches", []):

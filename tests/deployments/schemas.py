@@ -32,7 +32,9 @@ LISTENER = strict(
     protocol={"enum": ["HTTP", "HTTPS", "TLS", "TCP"]},
     hostname=HOST,
     tls=strict(mode={"enum": ["Terminate", "Passthrough"]}, certificateRefs=some(CERTIFICATE)),
-    allowedRoutes=strict(namespaces=strict(**{"from": {"enum": ["All", "Same", "Selector"]}})),
+    allowedRoutes=strict(
+        namespaces=strict(**{"from": {"const": "Selector"}}, selector=strict(matchLabels={"type": "object"}))
+    ),
 )
 GATEWAY = strict(
     apiVersion={"const": "gateway.networking.k8s.io/v1"},

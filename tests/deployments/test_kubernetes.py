@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import kubernetes_validate
@@ -17,11 +16,11 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.deployments.kustomizing import Object, containers, key, pod, render, running
+from tests.deployments.restrictions import check_bounded, check_restricted
 from tests.deployments.schemas import CUSTOM
 
 KUBERNETES_VERSION = "1.33"
-HASH = re.compile(r"^(catchment|prefect-server|postgres-first-start|redis|site|worker-pool)-[0-9a-z]{10}$")
-LISTENS_NOWHERE = {"prefect-services", "runner", "agent", "prefect-worker"}
+LISTENS_NOWHERE = {"prefect-services", "runner", "agent"}
 """Seen elsewhere: services and runners in Prefect's UI, agents by `catchment sites`. They end when they can
 go on no more."""
 SECRET_WORDS = re.compile(r"(password|secret|token|auth_string|access_key)", re.IGNORECASE)
@@ -33,18 +32,8 @@ def test_kubectl_renders_the_same(folder: Path, objects: list[Object]) -> None:
     said = subprocess.run(
         ["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=True, timeout=60
     )
-    theirs = [unhashed(found) for found in yaml.safe_load_all(said.stdout)]
+    theirs = yaml.safe_load_all(said.stdout)
     assert sorted(map(words, theirs)) == sorted(map(words, objects))
-
-
-def unhashed(value: Any) -> Any:
-    """The same without the hashes that kubectl gives to names of ConfigMaps."""
-    if isinstance(value, dict):
-        return {name: unhashed(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [unhashed(each) for each in value]
-    found = HASH.match(value) if isinstance(value, str) else None
-    return found.group(1) if found else value
 
 
 def words(found: Object) -> str:
@@ -72,32 +61,10 @@ def test_every_namespace_admits_restricted_pods_only(objects: list[Object]) -> N
     assert {found["metadata"]["namespace"] for found in running(objects)} <= restricted
 
 
-def test_every_pod_is_restricted(objects: list[Object]) -> None:
+def test_every_pod_is_restricted_and_bounded(objects: list[Object]) -> None:
     for found in running(objects):
-        spec = pod(found)
-        assert spec is not None
-        context = spec["securityContext"]
-        assert context["runAsNonRoot"] is True, key(found)
-        assert context["runAsUser"] > 0, key(found)
-        assert context["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost"), key(found)
-        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), key(found)
-        assert all("hostPath" not in volume for volume in spec.get("volumes", [])), key(found)
-        for container in containers(found):
-            own = container["securityContext"]
-            assert own["allowPrivilegeEscalation"] is False, (key(found), container["name"])
-            assert own["readOnlyRootFilesystem"] is True, (key(found), container["name"])
-            assert own["capabilities"] == {"drop": ["ALL"]}, (key(found), container["name"])
-
-
-def test_every_container_is_bounded(objects: list[Object]) -> None:
-    for found in running(objects):
-        for container in containers(found):
-            for part in ("requests", "limits"):
-                named = set(container["resources"][part])
-                assert named >= {"cpu", "memory", "ephemeral-storage"}, (key(found), container["name"], part)
-        for volume in (pod(found) or {}).get("volumes", []):
-            if "emptyDir" in volume:
-                assert "sizeLimit" in volume["emptyDir"], (key(found), volume["name"])
+        check_restricted(found)
+        check_bounded(found)
 
 
 def test_every_server_is_probed(objects: list[Object]) -> None:
@@ -135,7 +102,7 @@ def test_what_pods_mount_and_read_is_there_or_is_a_secret_of_the_documentation(o
     documented = {
         path.name.partition(".")[0] for path in (ROOT / "deployments").rglob("secrets/*.example.env")
     }
-    documented |= {"catchment-tls", "site-token"}
+    documented |= {"catchment-tls", "api-tls", "site-token"}
     there = {key(found) for found in objects}
     for found in running(objects):
         space, spec = found["metadata"]["namespace"], pod(found) or {}
