@@ -15,7 +15,7 @@ APPLIED = sorted(
     path.parent
     for folder in (KUBERNETES / "overlays", SITE)
     for path in folder.rglob("kustomization.yaml")
-    if "kind: Kustomization" in path.read_text()
+    if path.parent.name != "base" and "kind: Kustomization" in path.read_text()
 )
 
 

@@ -14,7 +14,11 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from catchment.site.launch_file import Launch
+from catchment.site.limits import Limits
+from catchment.site.pods.template import PodTemplate, Seen
 from tests.conftest import ROOT
+from tests.deployments.conftest import SITE
 from tests.deployments.kustomizing import Object, containers, key, pod, render, running
 from tests.deployments.restrictions import check_bounded, check_restricted
 from tests.deployments.schemas import CUSTOM
@@ -153,3 +157,36 @@ def test_the_loader_of_the_tests_refuses_what_it_does_not_know(tmp_path: Path) -
     (tmp_path / "kustomization.yaml").write_text("namePrefix: x-\n")
     with pytest.raises(AssertionError, match="namePrefix"):
         render(tmp_path)
+
+
+def test_the_template_of_trainings_makes_restricted_jobs() -> None:
+    """With what the agent adds, of the volumes and accounts that its own manifests have."""
+    file = SITE / "jobs" / "pod.yaml"
+    template = PodTemplate.read(file, Path("/var/lib/catchment/site"))
+    launch = Launch(
+        argv=("python", "train.py"),
+        script="",
+        cwd="/",
+        env={"CUDA_VISIBLE_DEVICES": "0,1"},
+        rank_env=({}, {}),
+        timeout_s=60,
+        limits=Limits(memory_mb=2000, data_mb=0, file_mb=1, threads=2),
+    )
+    task = Path("/var/lib/catchment/site/work/one/task")
+    seen = Seen((task,), (task / "task.json",), (Path("/data/digits"),))
+    job = template.job("one", {"catchment.io/site": "hospital-a"}, launch, seen, ["python"])
+    kubernetes_validate.validate(job, KUBERNETES_VERSION, strict=True)
+    check_restricted(job)
+    check_bounded(job)
+    limits = containers(job)[0]["resources"]["limits"]
+    assert (limits["cpu"], limits["memory"], limits["nvidia.com/gpu"]) == ("4", "4300M", "2")
+    there = {key(found) for found in render(SITE / "jobs")}
+    spec = pod(job) or {}
+    assert ("ServiceAccount", "catchment-site", spec["serviceAccountName"]) in there
+    for volume in spec["volumes"]:
+        if "persistentVolumeClaim" in volume:
+            assert (
+                "PersistentVolumeClaim",
+                "catchment-site",
+                volume["persistentVolumeClaim"]["claimName"],
+            ) in there
