@@ -15,7 +15,7 @@ from tests.deployments.dockerfiles import ancestry, read
 
 DOCKERFILE = ROOT / "deployments" / "images" / "Dockerfile"
 STAGES = read(DOCKERFILE)
-FINAL = ("server", "converter", "site", "model-server", "cli")
+FINAL = ("server", "site", "model-server", "extraction", "backend", "cli")
 
 
 def test_every_target_is_there_and_begins_from_a_pinned_image() -> None:
@@ -66,11 +66,11 @@ def test_no_secret_is_built_in() -> None:
 
 def test_each_environment_is_the_locked_one_with_extras_that_exist() -> None:
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
-    for name in ("build-cli", "build-model-server", "build-server", "build-site"):
-        (install,) = STAGES[name].all("RUN")
+    for name in (f"build-{target}" for target in FINAL):
+        install = STAGES[name].all("RUN")[0]
         assert "-c requirements.lock" in install, name
         wanted = re.search(r"\.whl\)\[([a-z,]+)\]", install)
-        assert wanted or name == "build-cli", name
+        assert wanted or name in ("build-cli", "build-extraction"), name
         if wanted:
             assert set(wanted.group(1).split(",")) <= extras, name
 

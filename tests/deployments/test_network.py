@@ -9,7 +9,7 @@ def selected(selector: Object, labels: dict[str, str]) -> bool:
     """Whether a label selector matches."""
     equal = all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
     among = all(
-        labels.get(each["key"]) in each["values"] and each["operator"] == "In"
+        (labels.get(each["key"]) in each["values"]) == (each["operator"] == "In")
         for each in selector.get("matchExpressions", [])
     )
     return equal and among
