@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 import click
 from pydantic import Field, TypeAdapter, ValidationError
 
-from catchment.errors import CatchmentError, SetupError
+from catchment.errors import CatchmentError, SetupError, SiteError, Unreachable
 from catchment.hosts import PLAIN_TEXT_REFUSED, exposes_token
 from catchment.observe import export, logs
 from catchment.observe.logs import LogFormat
@@ -18,7 +18,7 @@ from catchment.sdk import local_round
 from catchment.sdk.dry_run import summary
 from catchment.site import command
 from catchment.site.agent import Agent
-from catchment.site.config import MB, SiteConfig, read_datasets, read_listed, read_token
+from catchment.site.config import MB, PodConfig, SiteConfig, read_datasets, read_listed, read_token
 from catchment.site.entries import Entry
 from catchment.site.hardware import detected_resources, installed_runtimes
 from catchment.site.http import Endpoint
@@ -79,6 +79,19 @@ def site() -> None:
 @click.option("--cpu", type=click.FloatRange(min=0, min_open=True), help="Cores to offer; default: detected.")
 @click.option("--memory-mb", type=click.IntRange(min=1), help="Memory to offer; default: detected.")
 @click.option("--gpu", type=click.IntRange(min=0), help="GPUs to offer; default: detected.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "kubernetes"]),
+    default="local",
+    show_default=True,
+    help="Run scripts beside the agent, or each as a pod of the cluster that the agent is in.",
+)
+@click.option("--pod-template", type=FILE, help="YAML file of the pods for --executor kubernetes.")
+@click.option(
+    "--cluster-access",
+    type=FOLDER,
+    help="Folder with token, ca.crt and namespace; default: where Kubernetes mounts it.",
+)
 @click.option("--pin-cpus", is_flag=True, help="Bind each work to cores of its own.")
 @click.option(
     "--cache-mb", type=click.IntRange(min=0), default=4096, show_default=True, help="Cache of downloads."
@@ -154,6 +167,8 @@ def start(**options: Any) -> None:
         code = agent.run()
     except SetupError as error:
         raise click.UsageError(str(error)) from error
+    except (SiteError, Unreachable) as error:
+        raise click.ClickException(str(error)) from error
     # Threads that a slow server or disk still holds must not delay the end.
     logging.shutdown()
     os._exit(code)
@@ -176,6 +191,7 @@ def _config(**options: Any) -> SiteConfig:
         raise SetupError("--allow-scripts listed and --allowed-scripts FILE need each other")
     if options["max_task_parallelism"] == 0:
         raise SetupError("--max-task-parallelism 0 would never run anything")
+    pods = _pods(options)
     return SiteConfig(
         name=name,
         endpoint=_endpoint(options),
@@ -186,7 +202,7 @@ def _config(**options: Any) -> SiteConfig:
         policy=Policy(options["allow_scripts"], read_listed(allowed) if allowed else frozenset()),
         max_task_parallelism=options["max_task_parallelism"],
         runtimes=_runtimes(options["runtimes"]),
-        resources=_resources(options["cpu"], options["memory_mb"], options["gpu"]),
+        resources=_resources(options["cpu"], options["memory_mb"], options["gpu"], pods),
         pin_cpus=options["pin_cpus"],
         cache_bytes=options["cache_mb"] * MB,
         log_bytes=options["log_mb"] * MB,
@@ -199,6 +215,7 @@ def _config(**options: Any) -> SiteConfig:
         metrics_port=options["metrics_port"],
         identities=read_identities(options["identities"]) if options["identities"] else None,
         visible=tuple(path.absolute() for path in options["visible"]),
+        pods=pods,
         secrets=tuple(options[name] for name in ("token_file", "client_cert", "client_key") if options[name]),
     )
 
@@ -235,12 +252,29 @@ def _runtimes(chosen: tuple[Runtime, ...]) -> tuple[Runtime, ...]:
     return tuple(dict.fromkeys(chosen)) or installed
 
 
-def _resources(cpu: float | None, memory_mb: int | None, gpu: int | None) -> SiteResources:
+def _pods(options: dict[str, Any]) -> PodConfig | None:
+    """Where trainings run as pods, else None."""
+    template = options["pod_template"]
+    if (options["executor"] == "kubernetes") != (template is not None):
+        raise SetupError("--executor kubernetes and --pod-template FILE need each other")
+    if template is None:
+        return None
+    if options["pin_cpus"]:
+        raise SetupError("--pin-cpus binds to cores of this machine; pods run on any")
+    if options["cpu"] is None or options["memory_mb"] is None:
+        raise SetupError("--executor kubernetes needs --cpu and --memory-mb: what one of its pods may use")
+    return PodConfig(template, options["cluster_access"])
+
+
+def _resources(
+    cpu: float | None, memory_mb: int | None, gpu: int | None, pods: PodConfig | None
+) -> SiteResources:
     found = detected_resources()
-    if gpu is not None and gpu > found.gpu:
+    if pods is None and gpu is not None and gpu > found.gpu:
         raise SetupError(f"--gpu {gpu}: this machine shows {found.gpu}")
+    offered = 0 if pods is not None else found.gpu
     return SiteResources(
-        cpu=cpu or found.cpu, memory_mb=memory_mb or found.memory_mb, gpu=found.gpu if gpu is None else gpu
+        cpu=cpu or found.cpu, memory_mb=memory_mb or found.memory_mb, gpu=offered if gpu is None else gpu
     )
 
 

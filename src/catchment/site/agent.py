@@ -24,9 +24,11 @@ from catchment.site.hardware import visible_gpus
 from catchment.site.home import Home
 from catchment.site.identity import KNOWN_FILE, KnownIdentities, own_identity
 from catchment.site.isolation import Isolator
-from catchment.site.launch import Launcher
+from catchment.site.launch import Executor, Launcher
 from catchment.site.outbox import Outbox
 from catchment.site.placement import Places
+from catchment.site.pods.isolation import pod_isolation
+from catchment.site.pods.launching import pod_launcher
 from catchment.site.runner import Runner
 from catchment.site.secure import SecureSession
 from catchment.site.secure_sessions import SecureSessions
@@ -90,16 +92,15 @@ class Agent:
     def _set_up(self) -> None:
         config = self._config
         self._identity = own_identity(self._home.folder)
-        cgroups = Cgroups.delegated()  # before any child is started: it moves this process
-        self._launcher = Launcher(config.runtimes if config.warm else ())
-        for runtime in config.runtimes[:1]:  # others when the first work asks for them: each costs memory
-            self._launcher.preload(runtime)
+        # Before any child is started: it moves this process.
+        cgroups = Cgroups.delegated() if config.pods is None else None
+        self._launcher = self._executor()
         cache = BlobCache(self._home.cache, config.cache_bytes, self._figures)
         fetch = CachedFetch(cache, self._open_exchange)
-        self._isolator = Isolator.tried_out(config, self._home)
         runner = Runner(config, self._home, self._launcher, fetch, cgroups, self._isolator, self._figures)
         self._outbox = Outbox(self._home.outbox, self._open_exchange, self._introduce, self._on_free)
-        places = Places(visible_gpus()[: config.resources.gpu], sorted(os.sched_getaffinity(0)))
+        gpus = visible_gpus() if config.pods is None else tuple(map(str, range(config.resources.gpu)))
+        places = Places(gpus[: config.resources.gpu], sorted(os.sched_getaffinity(0)))
         self._works = Works(
             self._home,
             runner,
@@ -129,6 +130,18 @@ class Agent:
         if self._config.metrics_port is not None:
             self._endpoint = Endpoint(self._config.metrics_port, self._figures.registry.text)
             logger.info("figures are served at http://127.0.0.1:%d/metrics", self._endpoint.port)
+
+    def _executor(self) -> Executor:
+        """What starts scripts, and what it keeps them from."""
+        config = self._config
+        if config.pods is not None:
+            self._isolator: Isolator = pod_isolation(config)
+            return pod_launcher(config, self._home)
+        self._isolator = Isolator.tried_out(config, self._home)
+        launcher = Launcher(config.runtimes if config.warm else ())
+        for runtime in config.runtimes[:1]:  # others when the first work asks for them: each costs memory
+            launcher.preload(runtime)
+        return launcher
 
     def _sessions(self) -> SecureSessions:
         config = self._config

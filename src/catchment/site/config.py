@@ -19,6 +19,19 @@ MB = 1_000_000
 
 
 @dataclass(frozen=True)
+class PodConfig:
+    """Trainings are pods of the cluster that the agent runs in.
+
+    Attributes:
+        template: YAML file of a pod template.
+        access: folder with `token`, `ca.crt` and `namespace`; None: where Kubernetes mounts it.
+    """
+
+    template: Path
+    access: Path | None = None
+
+
+@dataclass(frozen=True)
 class SiteConfig:
     """One site's agent.
 
@@ -40,6 +53,7 @@ class SiteConfig:
         send_logs: the output of scripts may leave the site under secure aggregation.
         identities: site name -> fingerprint of the identities to believe; None: those met first.
         metrics_port: where figures are served on loopback, 0: at a free port; None: nowhere.
+        pods: where trainings run as pods; None: beside the agent.
         secrets: files that no isolated script may read, wherever they lie.
     """
 
@@ -66,6 +80,7 @@ class SiteConfig:
     send_logs: bool = False
     identities: Mapping[str, str] | None = None
     metrics_port: int | None = None
+    pods: PodConfig | None = None
 
     @property
     def may_isolate(self) -> bool:

@@ -94,7 +94,7 @@ class Isolator:
         """
         if self.pattern is None or not self.applies_to(work):
             return None
-        self._check_required()
+        self.check_required()
         sent = work.folder / "scripts"
         places = [*self.pattern.places]
         for path in datasets:
@@ -105,7 +105,8 @@ class Isolator:
         places += [place for name in _FIXED for place in view.read_only(task / name)]
         return replace(self.pattern, places=tuple(places), base=str(task), shared_mb=memory_mb)
 
-    def _check_required(self) -> None:
+    def check_required(self) -> None:
+        """Pass unless this site requires what it does not have. Raises PolicyRefused."""
         report = self.report
         if report is None or report.mode != "require":
             return

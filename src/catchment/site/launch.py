@@ -11,7 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from catchment.site import environment, processes
 from catchment.site.forkserver import ForkServer
@@ -20,6 +20,35 @@ from catchment.site.output import BoundedLog, OutputReader
 from catchment.wire.task import TASK_VARIABLE
 
 logger = logging.getLogger(__name__)
+
+
+class Script(Protocol):
+    """A script that was started, wherever.
+
+    Attributes:
+        warm: it began in a process with the framework loaded.
+    """
+
+    warm: bool
+
+    def wait(self) -> Outcome:
+        """Wait for its end. Raises SiteError where nobody can tell how it was."""
+
+    def stop(self, grace_s: float) -> None:
+        """Ask it to end within `grace_s` seconds; from any thread, safe to repeat."""
+
+
+class Executor(Protocol):
+    """What starts scripts: processes of this machine, or pods (`catchment.site.pods`)."""
+
+    def preload(self, runtime: str) -> None:
+        """Make starts of this runtime quick, where that can be had."""
+
+    def start(self, launch: Launch, *, runtime: str, log: Path, log_bytes: int) -> Script:
+        """Start a script; its output goes to `log`, bounded. Raises SiteError."""
+
+    def close(self) -> None:
+        """End what was preloaded."""
 
 
 class Running:

@@ -21,7 +21,7 @@ from catchment.site.entries import Entries, Entry, EntryPart, read_sent
 from catchment.site.fetching import Fetch
 from catchment.site.home import Home, folder_name
 from catchment.site.isolation import Isolator
-from catchment.site.launch import Launcher
+from catchment.site.launch import Executor
 from catchment.site.launch_file import Launch, Outcome
 from catchment.site.output import tail
 from catchment.site.placement import Place
@@ -47,7 +47,7 @@ class Runner:
         self,
         config: SiteConfig,
         home: Home,
-        launcher: Launcher,
+        launcher: Executor,
         fetch: Fetch,
         cgroups: Cgroups | None = None,
         isolator: Isolator | None = None,

@@ -10,7 +10,7 @@ from pathlib import Path
 from catchment.errors import SiteError
 from catchment.observe import trace
 from catchment.site.home import folder_name, write_durably
-from catchment.site.launch import Running
+from catchment.site.launch import Script
 from catchment.site.update_pipeline import MADE_BESIDE
 from catchment.wire.messages import Message, WorkOrder
 from catchment.wire.task import OUTPUT_LOG
@@ -46,7 +46,7 @@ class Work:
         self.cancelled = threading.Event()
         self._grace_s = 3.0
         self._lock = threading.Lock()
-        self._running: Running | None = None
+        self._running: Script | None = None
 
     @classmethod
     def accept(cls, parent: Path, order: WorkOrder) -> Work:
@@ -111,7 +111,7 @@ class Work:
         """Remove the work's folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def attach(self, running: Running) -> None:
+    def attach(self, running: Script) -> None:
         """Let `cancel` reach a script that was just started."""
         with self._lock:
             self._running = running
