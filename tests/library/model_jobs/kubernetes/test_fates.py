@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 
 import pytest
+from sqlalchemy import select
 
-from catchment.errors import CatchmentError, JobStopped, PodFailed, PodLost, TransferError
+from catchment import access
+from catchment.errors import CatchmentError, JobStopped, NotFound, PodFailed, PodLost, TransferError
 from catchment.kubernetes.pods import EXIT_CODES
-from catchment.model_jobs import executing, manager, steps
+from catchment.model_jobs import executing, manager, steps, supervise
 from catchment.model_jobs.claim import claim
-from catchment.model_jobs.kubernetes import executor
+from catchment.model_jobs.kubernetes import executor, manifests
+from catchment.store.schema import tokens
+from tests.api.serving import RecordingLauncher
 from tests.conftest import wait_until
 from tests.kubernetes_double import outcomes
 from tests.library.model_jobs.kubernetes.conftest import Cluster
@@ -228,3 +232,31 @@ def test_a_job_that_was_deleted_stops(scripted: Cluster) -> None:
     with pytest.raises(JobStopped):
         steps.extract(scripted.store, held)
     assert scripted.jobs() == []
+
+
+def test_the_supervisor_takes_away_what_a_lost_run_left(scripted: Cluster) -> None:
+    """Its process is gone, its pod works still; then somebody deletes the ModelJob."""
+    scripted.api.script(outcomes.runs(), container="executor")
+    uid = scripted.job()["metadata"]["uid"]
+    left = manifests.job(
+        manifests.StepJob(uid, "extract", "default/job", "extraction"), scripted.store.settings
+    )
+    other = manifests.job(manifests.StepJob("f" * 32, "extract", "", "extraction"), scripted.store.settings)
+    scripted.api.create("jobs", left)
+    scripted.api.create("jobs", other)
+    access.create_worker_token(scripted.store, uid, "extract")
+    manager.request_delete(scripted.store, "default", "job")
+    supervise.supervise_once(scripted.store, RecordingLauncher())
+    with pytest.raises(NotFound):
+        scripted.job()
+    assert [each["metadata"]["name"] for each in scripted.jobs()] == [other["metadata"]["name"]]
+    workers = select(tokens).where(tokens.c.role == "worker")
+    assert scripted.store.db.read(lambda tx: tx.execute(workers).all()) == []
+
+
+def test_the_supervisor_deletes_a_model_job_while_the_cluster_is_away(scripted: Cluster) -> None:
+    scripted.api.fail("list", "jobs", 503)
+    manager.request_delete(scripted.store, "default", "job")
+    supervise.supervise_once(scripted.store, RecordingLauncher())
+    with pytest.raises(NotFound):
+        scripted.job()

@@ -116,7 +116,10 @@ def test_a_run_that_is_resumed_finds_its_job_again(real: Cluster, tmp_path: Path
         first.wait(10)
     (before,) = real.jobs()
     with real.working() as result:
-        wait_until(lambda: "Resumed" in real.reasons(), timeout_s=20, what="the second run")
+        claims = {"StartRunning", "Resumed"}
+        wait_until(
+            lambda: sum(each in claims for each in real.reasons()) == 2, timeout_s=30, what="the second run"
+        )
         real.hold.unlink()
         found = result()
     assert found["status"]["phase"] == "Succeeded", found["status"]
