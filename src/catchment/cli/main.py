@@ -16,6 +16,8 @@ COMMANDS = {
     "tls": LazyCommand("catchment.cli.tls", "tls", "Make certificates for the API and the sites."),
     "job": LazyCommand("catchment.cli.job", "job", "Create, start, follow and stop federated jobs."),
     "model": LazyCommand("catchment.cli.model", "model", "Upload, download and look at versions of models."),
+    "serving": LazyCommand("catchment.cli.serving", "serving", "Roll models out, watch and ask them."),
+    "retrain": LazyCommand("catchment.cli.retrain", "retrain", "Train again, and roll out what is better."),
     "registry": LazyCommand(
         "catchment.cli.registry", "registry", "Look into registries of models, and copy artifacts."
     ),

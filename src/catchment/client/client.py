@@ -13,6 +13,8 @@ from catchment.client.connection import Connection
 from catchment.client.events import EventStream, LogPage
 from catchment.client.models import Models
 from catchment.client.results import Job, Namespace, Round, Site, Version, listed
+from catchment.client.retraining import Retraining
+from catchment.client.servings import Servings
 from catchment.errors import NotFound, Refused, Unreachable
 
 LOG_PAGE = 1000
@@ -56,6 +58,10 @@ class Client:
         self.server = self._connection.server
         self.models = Models(self._connection, partial(self._connect, TRANSFER_S))
         """Models: create, push, pull, list, look at, update and delete their versions."""
+        self.servings = Servings(self._connection)
+        """Servings: create, change, watch, roll back and ask them."""
+        self.retraining = Retraining(self._connection)
+        """Retraining: start it, see how it goes, stop it."""
 
     def __enter__(self) -> Client:
         return self
