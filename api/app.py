@@ -30,6 +30,7 @@ from api.routes import (
     passthrough,
     pods,
     registry,
+    retraining,
     servings,
     system,
 )
@@ -37,7 +38,7 @@ from api.serving_watch import ServingWatch
 from api.supervision import Supervisor
 from catchment import __version__
 from catchment.catalog.artifacts import Describing
-from catchment.jobs.launcher import Launcher
+from catchment.jobs.launcher import RunsLauncher
 from catchment.serving.gateway.addresses import is_gateway
 from catchment.settings import Settings
 from catchment.store import open_store
@@ -57,7 +58,7 @@ class Api(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None, launcher: Launcher | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, launcher: RunsLauncher | None = None) -> FastAPI:
     """The API over the store that the settings name.
 
     Args:
@@ -83,7 +84,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
     errors.install(app)
     artifacts = passthrough if settings.registry_url else oci
     for part in (
-        *(jobs, logs, models, registry, model_jobs, servings, pods),
+        *(jobs, logs, models, registry, model_jobs, servings, retraining, pods),
         *(namespaces, system, exchange, artifacts),
     ):
         app.include_router(part.router)
@@ -92,7 +93,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
 
 
 def _lifespan(
-    settings: Settings, launcher: Launcher | None
+    settings: Settings, launcher: RunsLauncher | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -119,7 +120,9 @@ async def _close(context: Context | None) -> None:
         await context.registry.close()
 
 
-def _open(settings: Settings, launcher: Launcher | None, closing: asyncio.Event, ends: ExitStack) -> Context:
+def _open(
+    settings: Settings, launcher: RunsLauncher | None, closing: asyncio.Event, ends: ExitStack
+) -> Context:
     """What the process works with; `ends` takes what closes it again."""
     store = open_store(settings)
     ends.callback(store.close)
