@@ -18,7 +18,7 @@ from catchment.store import Store
 
 log = logging.getLogger(__name__)
 END_WITHIN_S = 2.0
-RETRAINING_S = 10.0
+RETRAINING_S = 5.0
 """How often Prefect is asked for retrainings whose process was lost."""
 KINDS: tuple[runs.Kind, ...] = (ModelJobs(), Rollouts())
 
