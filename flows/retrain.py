@@ -63,7 +63,7 @@ async def _steps(plan: RetrainPlan, run: str) -> Retrained:
     served = await asyncio.to_thread(reference, store, made)
     if plan.serving is None:
         return Retrained("registered", f"registered {version}, and {served} of it", job, version, served)
-    verdict = await tasks.judge(plan, made)
+    verdict = await tasks.judge(plan, run, made)
     await artifacts.show_verdict(plan, run, verdict, served)
     if not verdict["passes"]:
         return Retrained("kept", verdict["reason"], job, version, served, verdict)

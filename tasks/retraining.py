@@ -40,9 +40,9 @@ async def convert(plan: RetrainPlan, run: str, grafted_id: str) -> str:
 
 
 @task(name="compare with what serves", **RETRY)
-async def judge(plan: RetrainPlan, model_id: str) -> dict[str, Any]:
+async def judge(plan: RetrainPlan, run: str, model_id: str) -> dict[str, Any]:
     """What the gate says of the new version."""
-    verdict = await asyncio.to_thread(gate.judge, process_store(), plan, model_id)
+    verdict = await asyncio.to_thread(gate.judge, process_store(), plan, run, model_id)
     return verdict.to_json()
 
 

@@ -38,8 +38,10 @@ class Verdict:
         return asdict(self)
 
 
-def judge(store: Store, plan: RetrainPlan, model_id: str) -> Verdict:
+def judge(store: Store, plan: RetrainPlan, run: str, model_id: str) -> Verdict:
     """Compare a version with the one that serves.
+
+    A run that has made its rollout already, and was killed, is told what it was told before.
 
     Raises:
         NotFound: the version was deleted.
@@ -48,7 +50,7 @@ def judge(store: Store, plan: RetrainPlan, model_id: str) -> Verdict:
 
     def step(tx: Transaction) -> Verdict:
         new = metrics.evaluated(tx, catalog_rows.by_id(tx, model_id), plan.gate)
-        serves = metrics.serving_version(tx, plan)
+        serves = metrics.serving_version(tx, plan, run)
         if serves is None:
             return compared(plan.gate, None, new, "")
         old = metrics.evaluated(tx, serves, plan.gate)

@@ -10,20 +10,34 @@ from catchment.catalog import rows as catalog_rows
 from catchment.errors import InvalidField, NotFound
 from catchment.jobs import rows as job_rows
 from catchment.jobs.states import RoundState
+from catchment.retraining import naming
 from catchment.retraining.plan import RetrainGate, RetrainPlan
 from catchment.serving import rows as serving_rows
 from catchment.serving.resolving import metric_of
 from catchment.serving.spec import Metric
+from catchment.serving.steps import PROMOTE
 from catchment.serving.workload import Workload
 from catchment.store.database import Transaction
-from catchment.store.schema import rounds
+from catchment.store.schema import rounds, serving_rollouts
 
 GENERATIONS = 50
 """So far a version's ancestors are followed."""
 
 
-def stable(tx: Transaction, plan: RetrainPlan) -> Workload | None:
+def made_by(tx: Transaction, plan: RetrainPlan, run: str) -> int | None:
+    """Number of the rollout that a run has made; None before it has."""
+    row = serving_rows.find(tx, plan.namespace, plan.serving.name) if plan.serving else None
+    if row is None:
+        return None
+    mine = select(serving_rollouts).where(serving_rollouts.c.serving_uid == row.uid)
+    login = naming.child(run)
+    return next((each.number for each in tx.execute(mine) if each.created_by.get("login") == login), None)
+
+
+def stable(tx: Transaction, plan: RetrainPlan, run: str = "") -> Workload | None:
     """The workload of the plan's predictor that takes the traffic; None before the first rollout.
+
+    With a run, that which took it before the run's own rollout.
 
     Raises:
         InvalidField: the serving has several predictors, and the plan names none of them.
@@ -31,9 +45,12 @@ def stable(tx: Transaction, plan: RetrainPlan) -> Workload | None:
     row = serving_rows.find(tx, plan.namespace, plan.serving.name) if plan.serving else None
     if row is None or plan.serving is None:
         return None
-    found = serving_rows.stable_workloads(tx, row)
-    if not found:
+    number = row.stable
+    if run and number is not None and number == made_by(tx, plan, run):
+        number = serving_rows.rollout(tx, row.uid, number).steps[PROMOTE]["before"]
+    if number is None:
         return None
+    found = serving_rows.workloads_of(serving_rows.rollout(tx, row.uid, number))
     return found[chosen([each.predictor for each in found], plan.serving.predictor)]
 
 
@@ -47,9 +64,9 @@ def chosen(names: list[str], wanted: str | None) -> int:
     return names.index(wanted)
 
 
-def serving_version(tx: Transaction, plan: RetrainPlan) -> Row[Any] | None:
-    """The version that serves; None where none does, or it was deleted."""
-    workload = stable(tx, plan)
+def serving_version(tx: Transaction, plan: RetrainPlan, run: str = "") -> Row[Any] | None:
+    """The version that serves, or did before the run's own rollout; None where there is none."""
+    workload = stable(tx, plan, run)
     try:
         return catalog_rows.by_id(tx, workload.model.model_id) if workload is not None else None
     except NotFound:

@@ -9,7 +9,7 @@ from catchment.catalog import rows as catalog_rows
 from catchment.errors import NotFound
 from catchment.jobs import rows as job_rows
 from catchment.model_jobs import rows as model_job_rows
-from catchment.retraining import naming, rolling, training
+from catchment.retraining import metrics, naming, training
 from catchment.retraining.plan import RetrainPlan
 from catchment.serving import rows as serving_rows
 from catchment.serving import views as serving_views
@@ -67,7 +67,7 @@ def steps_of(store: Store, plan: RetrainPlan, run: str) -> dict[str, Any]:
             found["model_job"] = {"name": name, "phase": work.phase, "message": work.message}
             if work.result_id:
                 found["served"] = _named(tx, work.result_id)
-        number = rolling.made_by(tx, plan, run)
+        number = metrics.made_by(tx, plan, run)
         if number is not None and plan.serving is not None:
             serving = serving_rows.require(tx, plan.namespace, plan.serving.name)
             shown = serving_views.rollout_view(serving_rows.rollout(tx, serving.uid, number))

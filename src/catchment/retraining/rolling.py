@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from catchment import faults
 from catchment.catalog import rows as catalog_rows
@@ -19,8 +19,6 @@ from catchment.serving import rows as serving_rows
 from catchment.serving.spec import ANNOTATION
 from catchment.serving.states import ENDED, Phase
 from catchment.store import Store
-from catchment.store.database import Transaction
-from catchment.store.schema import serving_rollouts
 
 STOP_WORDS = ("stop was asked for", "rollback was asked for", "rejected by", "its flow run was cancelled")
 
@@ -36,21 +34,11 @@ def roll_out(store: Store, plan: RetrainPlan, run: str, model_id: str, say: Say)
     wanted = plan.serving
     if wanted is None:
         raise RetrainingFailed("the plan names no serving")
-    number = store.db.read(lambda tx: made_by(tx, plan, run))
+    number = store.db.read(lambda tx: metrics.made_by(tx, plan, run))
     if number is None:
         number = _begin(store, plan, wanted, run, model_id, say)
     faults.reach("after_rollout_made")
     return _await_end(store, plan, wanted, number, say)
-
-
-def made_by(tx: Transaction, plan: RetrainPlan, run: str) -> int | None:
-    """Number of the rollout that a run has made; None before it has."""
-    row = serving_rows.find(tx, plan.namespace, plan.serving.name) if plan.serving else None
-    if row is None:
-        return None
-    mine = select(serving_rollouts).where(serving_rollouts.c.serving_uid == row.uid)
-    login = naming.child(run)
-    return next((each.number for each in tx.execute(mine) if each.created_by.get("login") == login), None)
 
 
 def _begin(store: Store, plan: RetrainPlan, wanted: RolloutTarget, run: str, model_id: str, say: Say) -> int:
@@ -69,7 +57,7 @@ def _begin(store: Store, plan: RetrainPlan, wanted: RolloutTarget, run: str, mod
                 manager.update(store, plan.namespace, wanted.name, _changed(row, wanted, reference), actor)
         except (WrongState, AlreadyExists) as error:
             return str(error)  # somebody else's rollout, or a change between our reading and writing
-        number = store.db.read(lambda tx: made_by(tx, plan, run))
+        number = store.db.read(lambda tx: metrics.made_by(tx, plan, run))
         return number if number is not None else "the serving did not change"
 
     if (there := store.db.read(lambda tx: serving_rows.find(tx, plan.namespace, wanted.name))) is not None:
