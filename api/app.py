@@ -32,6 +32,7 @@ from api.routes import (
     passthrough,
     pods,
     registry,
+    retraining,
     servings,
     system,
 )
@@ -39,7 +40,7 @@ from api.serving_watch import ServingWatch
 from api.supervision import Supervisor
 from catchment import __version__
 from catchment.catalog.artifacts import Describing
-from catchment.jobs.launcher import Launcher
+from catchment.jobs.launcher import RunsLauncher
 from catchment.observe import trace
 from catchment.observe.registry import samples_text
 from catchment.serving.gateway.addresses import is_gateway
@@ -62,7 +63,7 @@ class Api(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings | None = None, launcher: Launcher | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, launcher: RunsLauncher | None = None) -> FastAPI:
     """The API over the store that the settings name.
 
     Args:
@@ -90,7 +91,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
     errors.install(app)
     artifacts = passthrough if settings.registry_url else oci
     for part in (
-        *(jobs, logs, models, registry, model_jobs, model_job_work, servings, pods),
+        *(jobs, logs, models, registry, model_jobs, model_job_work, servings, retraining, pods),
         *(namespaces, system, exchange, artifacts),
     ):
         app.include_router(part.router)
@@ -99,7 +100,7 @@ def create_app(settings: Settings | None = None, launcher: Launcher | None = Non
 
 
 def _lifespan(
-    settings: Settings, launcher: Launcher | None
+    settings: Settings, launcher: RunsLauncher | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -130,7 +131,7 @@ async def _close(context: Context | None) -> None:
 
 def _open(
     settings: Settings,
-    launcher: Launcher | None,
+    launcher: RunsLauncher | None,
     closing: asyncio.Event,
     figures: ApiFigures,
     ends: ExitStack,

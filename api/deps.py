@@ -23,7 +23,7 @@ from catchment.access import Identity, Role
 from catchment.catalog.artifacts import Describing
 from catchment.catalog.audit import Actor
 from catchment.errors import Forbidden, Unauthorized
-from catchment.jobs.launcher import Launcher
+from catchment.jobs.launcher import RunsLauncher
 from catchment.settings import Settings
 from catchment.store import Store
 from catchment.tls.peer import Peer
@@ -41,7 +41,7 @@ class Context:
 
     settings: Settings
     store: Store
-    launcher: Launcher
+    launcher: RunsLauncher
     supervisor: Supervisor
     tokens: Tokens
     readiness: Readiness

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import SettingsContext, get_settings_context
@@ -16,8 +27,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES
 from prefect.states import AwaitingRetry, Cancelling
 
-from catchment.errors import SetupError, Unreachable
-from catchment.jobs.launcher import Launchable, RunState
+from catchment.errors import SetupError, Unreachable, WrongState
+from catchment.jobs.launcher import Launchable, RunSeen, RunState
+from catchment.jobs.times import rfc3339
 from catchment.store import Store
 
 T = TypeVar("T")
@@ -94,6 +106,46 @@ class PrefectLauncher:
         state = self._state(flow_run_id)
         return "gone" if state is None else STATES[state.type]
 
+    def find(self, flow_run_id: str, deployment: str) -> RunSeen | None:
+        """A run of a deployment; None where it has none of this id."""
+        try:
+            run: FlowRun = self._call(lambda client: client.read_flow_run(UUID(flow_run_id)))
+            of = self._call(lambda client: client.read_deployment_by_name(deployment))
+        except (ObjectNotFound, ValueError):
+            return None
+        return _seen(run) if run.deployment_id == of.id else None
+
+    def unfinished(self, deployment: str, newest_s: float) -> list[RunSeen]:
+        """Runs of a deployment that are running or crashed, and were to begin within so many seconds."""
+        flow, _, name = deployment.partition("/")
+        since = datetime.now(UTC) - timedelta(seconds=newest_s)
+        asked: dict[str, Any] = {
+            "flow_filter": FlowFilter(name=FlowFilterName(any_=[flow])),
+            "deployment_filter": DeploymentFilter(name=DeploymentFilterName(any_=[name])),
+            "flow_run_filter": FlowRunFilter(
+                state=FlowRunFilterState(
+                    type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CRASHED])
+                ),
+                expected_start_time=FlowRunFilterExpectedStartTime(after_=since),
+            ),
+            "limit": 200,
+        }
+        found: list[FlowRun] = self._call(lambda client: client.read_flow_runs(**asked))
+        return [_seen(run) for run in found]
+
+    def resume(self, flow_run_id: str) -> None:
+        """Let a run go on under its id. Raises WrongState where Prefect does not let it."""
+        retry: State = AwaitingRetry()
+        try:
+            result = self._call(
+                lambda client: client.set_flow_run_state(UUID(flow_run_id), retry, force=True)
+            )
+        except ObjectNotFound:
+            raise WrongState(f"flow run {flow_run_id} was deleted in Prefect") from None
+        if result.status != SetStateStatus.ACCEPT:
+            raise WrongState(f"Prefect does not let flow run {flow_run_id} go on: {result.details}")
+        self._announce()
+
     def close(self) -> None:
         """Close the connections to Prefect."""
         self._client.__exit__(None, None, None)
@@ -140,6 +192,26 @@ class PrefectLauncher:
                 raise ObjectNotFound(error) from error
             said = f"{error.response.status_code} {error.response.text[:200]}".strip()
             raise Unreachable(f"Prefect refuses: {said}") from error
+
+
+def _seen(run: FlowRun) -> RunSeen:
+    state = run.state
+    changed = state.timestamp if state is not None else run.created or datetime.now(UTC)
+    return RunSeen(
+        id=str(run.id),
+        state=STATES[state.type] if state is not None else "waiting",
+        message=(state.message or "") if state is not None else "",
+        parameters=run.parameters,
+        attempts=run.run_count,
+        since_s=(datetime.now(UTC) - changed).total_seconds(),
+        created=_time(run.created),
+        started=_time(run.start_time),
+        ended=_time(run.end_time),
+    )
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else rfc3339(moment.timestamp())
 
 
 def _client() -> SyncPrefectClient:

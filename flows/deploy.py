@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
 from prefect.utilities.callables import parameter_schema
@@ -38,11 +39,38 @@ def register(client: SyncPrefectClient, pool: str | None = None) -> list[str]:
             parameters=deployment.get("parameters"),
             entrypoint=deployment["entrypoint"],
             pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
+            schedules=_schedules(client, f"{flow.name}/{deployment['name']}", deployment),
             parameter_openapi_schema=_schema(flow),
             enforce_parameter_schema=True,
         )
         names.append(f"{flow.name}/{deployment['name']}")
     return names
+
+
+def _schedules(
+    client: SyncPrefectClient, name: str, described: dict[str, Any]
+) -> list[DeploymentScheduleCreate]:
+    """The deployment's schedules: those that it has, as somebody may have set them, and the file's new ones.
+
+    Whoever renews a deployment replaces its schedules, so that what is there must be sent again.
+    """
+    try:
+        there = client.read_deployment_by_name(name).schedules
+    except ObjectNotFound:
+        there = []
+    kept = {"schedule", "active", "max_scheduled_runs", "parameters", "slug"}
+    found = [DeploymentScheduleCreate.model_validate(each.model_dump(include=kept)) for each in there]
+    known = {each.slug for each in found}
+    return found + [
+        DeploymentScheduleCreate(
+            schedule=CronSchedule(cron=each["cron"], timezone=each.get("timezone")),
+            active=each.get("active", True),
+            parameters=each.get("parameters", {}),
+            slug=each["slug"],
+        )
+        for each in described.get("schedules", [])
+        if each["slug"] not in known
+    ]
 
 
 def _schema(flow: Flow[Any, Any]) -> dict[str, Any]:

@@ -32,12 +32,15 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled, Crashed, Pending
 
 import flows.federate
+import flows.maintain
 import flows.model_job
+import flows.retrain
 import flows.rollout
 import tasks.store
 from catchment.jobs import by_flow_run
 from catchment.model_jobs import manager as model_jobs
 from catchment.observe import logs
+from catchment.retraining import stopping as retraining
 from catchment.serving import deciding
 from catchment.settings import Settings
 from catchment.stopping import on_stop_signals
@@ -60,6 +63,8 @@ PRELOADED = (
     flows.federate,
     flows.model_job,
     flows.rollout,
+    flows.retrain,
+    flows.maintain,
     tasks.store,
     alembic.command,
     psycopg,
@@ -158,6 +163,8 @@ class Runner:
             if state is None or state.is_final() or state.is_paused() or state.is_scheduled():
                 continue  # a suspended run begins anew when somebody resumes it, and may have been already
             if state.type == StateType.CANCELLING or child.cancelling_since is not None:
+                # Again: what a retraining has made between the first stop and its own end.
+                retraining.stop_children(self.store, run_id)
                 self.client.set_flow_run_state(UUID(run_id), Cancelled(), force=True)
             else:
                 message = f"the flow process ended with {_told(code)}"
@@ -183,6 +190,7 @@ class Runner:
             by_flow_run.request_stop(self.store, run_id)
             model_jobs.request_stop_of_run(self.store, run_id)
             deciding.request_stop_of_run(self.store, run_id)
+            retraining.stop_children(self.store, run_id)
         elif child.pid and now - child.cancelling_since > STOP_GRACE_S + KILL_GRACE_S:
             os.killpg(child.pid, signal.SIGKILL)
         elif child.pid and not child.terminated and now - child.cancelling_since > STOP_GRACE_S:

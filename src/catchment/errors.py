@@ -30,6 +30,7 @@ CatchmentError
 │   ├── GateFailed         the converted model is not what its source was; carries the numbers
 │   ├── BackendUnavailable  a converter's environment cannot be had on this machine
 │   └── UnsupportedOperators   operators that a converter does not know; another one may
+├── RetrainingFailed       a part of a retraining failed: its job, its conversion or its rollout
 ├── JobStopped             somebody asked the job to stop
 ├── LeaseLost              another process owns the run now
 ├── SiteError              a site cannot do the work it was given
@@ -242,6 +243,10 @@ class UnsupportedOperators(ConversionFailed):
         listed = "; ".join(f"{kind} ({', '.join(names)})" for kind, names in sorted(operators.items()))
         super().__init__(f"no conversion is known for these {noun}s: {listed}")
         self.operators = operators
+
+
+class RetrainingFailed(CatchmentError):
+    """A part of a retraining failed or took too long: its job, its conversion or its rollout."""
 
 
 class JobStopped(CatchmentError):

@@ -54,7 +54,9 @@ ROLLOUT_POINTS = (
     "after_rollback",
 )
 """Points after each step of a rollout; `after_rollback`: the traffic is back, the rollout has not ended."""
-_ALL = frozenset((*POINTS, *MODEL_POINTS, *MODEL_JOB_POINTS, *ROLLOUT_POINTS))
+RETRAIN_POINTS = ("after_job_created", "after_graft", "after_converted", "after_rollout_made")
+"""Points after what each step of a retraining makes."""
+_ALL = frozenset((*POINTS, *MODEL_POINTS, *MODEL_JOB_POINTS, *ROLLOUT_POINTS, *RETRAIN_POINTS))
 
 
 def reach(point: str) -> None:

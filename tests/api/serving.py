@@ -22,7 +22,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from api.app import create_app
 from api.deps import Context
 from catchment.errors import CatchmentError
-from catchment.jobs.launcher import RunState
+from catchment.jobs.launcher import RunSeen, RunState
 from catchment.jobs.starting import Start
 from catchment.settings import Settings
 from catchment.tls.authority import Authority
@@ -54,6 +54,20 @@ class RecordingLauncher:
     def state(self, flow_run_id: str) -> RunState:
         self._fail()
         return "cancelled" if flow_run_id in self.cancelled else "waiting"
+
+    def find(self, flow_run_id: str, deployment: str) -> RunSeen | None:
+        self._fail()
+        for start in self.launched:
+            if (f"run-of-{start.key}", start.deployment) == (flow_run_id, deployment):
+                return RunSeen(flow_run_id, self.state(flow_run_id), "", start.parameters, 0, 0.0)
+        return None
+
+    def unfinished(self, deployment: str, newest_s: float) -> list[RunSeen]:
+        self._fail()
+        return []
+
+    def resume(self, flow_run_id: str) -> None:
+        self._fail()
 
     def _fail(self) -> None:
         if self.failure is not None:

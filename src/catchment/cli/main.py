@@ -19,6 +19,8 @@ COMMANDS = {
     "modeljob": LazyCommand(
         "catchment.cli.modeljob", "modeljob", "Read signatures of models, and convert them."
     ),
+    "serving": LazyCommand("catchment.cli.serving", "serving", "Roll models out, watch and ask them."),
+    "retrain": LazyCommand("catchment.cli.retrain", "retrain", "Train again, and roll out what is better."),
     "registry": LazyCommand(
         "catchment.cli.registry", "registry", "Look into registries of models, and copy artifacts."
     ),

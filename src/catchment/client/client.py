@@ -14,6 +14,8 @@ from catchment.client.events import EventStream, LogPage
 from catchment.client.model_jobs import ModelJobs
 from catchment.client.models import Models
 from catchment.client.results import Job, Namespace, Round, Site, Version, listed
+from catchment.client.retraining import Retraining
+from catchment.client.servings import Servings
 from catchment.errors import NotFound, Refused, Unreachable
 
 LOG_PAGE = 1000
@@ -59,6 +61,10 @@ class Client:
         """Models: create, push, pull, list, look at, update and delete their versions."""
         self.model_jobs = ModelJobs(self._connection)
         """ModelJobs: create, list, look at, wait for and delete them; which backends convert."""
+        self.servings = Servings(self._connection)
+        """Servings: create, change, watch, roll back and ask them."""
+        self.retraining = Retraining(self._connection)
+        """Retraining: start it, see how it goes, stop it."""
 
     def __enter__(self) -> Client:
         return self

@@ -74,6 +74,34 @@ class Message:
             else:
                 raise Broken(f"a field before byte {at} is of kind {kind}")
 
+    def spans(self) -> Iterator[tuple[int, int | Message, memoryview]]:
+        """As iterating, with each field's bytes as they stand, for whoever writes them again.
+
+        Raises:
+            Broken: the bytes are no message.
+        """
+        data, at, end = self._data, self._begin, self._end
+        whole = memoryview(data)
+        while at < end:
+            begin = at
+            tag, at = self._varint(at)
+            number, kind = tag >> 3, tag & 7
+            value: int | Message = 0
+            if kind == VARINT:
+                value, at = self._varint(at)
+            elif kind == BYTES:
+                size, at = self._varint(at)
+                self._check(at + size)
+                value = Message(data, at, at + size)
+                at += size
+            elif kind in _FIXED:
+                self._check(at + _FIXED[kind])
+                value = Message(data, at, at + _FIXED[kind])
+                at += _FIXED[kind]
+            if not number or kind not in (VARINT, BYTES, *_FIXED):
+                raise Broken(f"a field before byte {at} is of no known kind")
+            yield number, value, whole[begin:at]
+
     def view(self) -> memoryview:
         """The bytes, without a copy."""
         return memoryview(self._data)[self._begin : self._end]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from catchment.errors import Unreachable
@@ -64,6 +65,40 @@ class Launcher(Protocol):
 
     def state(self, flow_run_id: str) -> RunState:
         """How a run is."""
+
+
+@dataclass(frozen=True)
+class RunSeen:
+    """A flow run as Prefect shows it.
+
+    Attributes:
+        attempts: how often a process has begun with it.
+        since_s: seconds since its state is what it is.
+        created, started, ended: RFC 3339, or None.
+    """
+
+    id: str
+    state: RunState
+    message: str
+    parameters: Mapping[str, Any]
+    attempts: int
+    since_s: float
+    created: str | None = None
+    started: str | None = None
+    ended: str | None = None
+
+
+class RunsLauncher(Launcher, Protocol):
+    """Also knows runs that nothing in the store names. Methods raise Unreachable as `Launcher`'s do."""
+
+    def find(self, flow_run_id: str, deployment: str) -> RunSeen | None:
+        """A run of a deployment; None where it has none of this id."""
+
+    def unfinished(self, deployment: str, newest_s: float) -> list[RunSeen]:
+        """Runs of a deployment that are running or crashed, and were to begin within so many seconds."""
+
+    def resume(self, flow_run_id: str) -> None:
+        """Let a run go on under its id. Raises WrongState where Prefect does not let it."""
 
 
 class Patient:

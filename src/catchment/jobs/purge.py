@@ -169,15 +169,21 @@ def delete_unreferenced(store: Store, digests: set[str]) -> None:
 
 
 def _used(tx: Transaction, digests: set[str]) -> set[str]:
+    return set(owners(tx, digests))
+
+
+def owners(tx: Transaction, digests: set[str]) -> dict[str, str]:
+    """Those of the digests that something refers to, each with the table that does, such as `model_files`."""
     used = {
-        digest
-        for column, _ in REFERENCES
+        digest: column.table.name
+        for column, _ in reversed(REFERENCES)
         for digest in tx.execute(select(column).where(column.in_(digests))).scalars()
     }
     sent = tx.execute(select(jobs.c.sent_scripts).where(jobs.c.sent_scripts.is_not(None))).scalars()
-    used |= {scripts["archive"]["digest"] for scripts in sent if scripts}
     packed = tx.execute(select(jobs.c.extender).where(jobs.c.extender.is_not(None))).scalars()
-    return used | {extender["archive"] for extender in packed if extender}
+    archives = {scripts["archive"]["digest"] for scripts in sent if scripts}
+    archives |= {extender["archive"] for extender in packed if extender}
+    return dict.fromkeys(archives & digests, "jobs") | used
 
 
 def checkpoint_paths(tx: Transaction, uid: str) -> dict[str, str]:

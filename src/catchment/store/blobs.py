@@ -12,12 +12,24 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from catchment.durable import sync_folder
 from catchment.errors import DigestMismatch, NotFound, PathRefused, Unreachable
 from catchment.models.tensors import file_digest
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A blob as the storage lists it; `age_s`: seconds since it was put there."""
+
+    digest: str
+    size_bytes: int
+    age_s: float
 
 
 class Blobs(Protocol):
@@ -49,6 +61,12 @@ class Blobs(Protocol):
 
     def delete(self, digest: str) -> None:
         """Remove the blob if it is there."""
+
+    def listed(self, prefix: int) -> list[Kept]:
+        """The blobs whose digests begin with this byte."""
+
+    def actual_digest(self, digest: str) -> str:
+        """The digest of the bytes that the storage has of a blob, read from there now. Raises NotFound."""
 
 
 def put_bytes(blobs: Blobs, data: bytes) -> str:
@@ -148,6 +166,24 @@ class FolderBlobs:
         """Remove the blob if it is there."""
         (self.root / _relative(digest)).unlink(missing_ok=True)
 
+    def listed(self, prefix: int) -> list[Kept]:
+        """The blobs whose digests begin with this byte."""
+        found, now = [], time.time()
+        with (
+            contextlib.suppress(FileNotFoundError),
+            os.scandir(self.root / f"sha256/{prefix:02x}") as entries,
+        ):
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                    told = entry.stat()
+                    digest = f"sha256:{prefix:02x}{entry.name}"
+                    found.append(Kept(digest, told.st_size, max(0.0, now - told.st_mtime)))
+        return sorted(found, key=lambda kept: kept.digest)
+
+    def actual_digest(self, digest: str) -> str:
+        """The digest of the file's bytes."""
+        return file_digest(self.local_path(digest))
+
 
 class RemoteBlobs:
     """Blobs in an object store that fsspec reaches; every copy that is read was verified on arrival."""
@@ -210,12 +246,39 @@ class RemoteBlobs:
         self._sizes.pop(digest, None)
         self._cache.delete(digest)
 
+    def listed(self, prefix: int) -> list[Kept]:
+        """The objects whose digests begin with this byte."""
+        now = time.time()
+        with _translated(f"sha256/{prefix:02x}"):
+            found = self._files.find(f"{self._root}/sha256/{prefix:02x}", detail=True)
+        kept = [
+            Kept(
+                f"sha256:{prefix:02x}{name.rpartition('/')[2]}", int(info["size"]), now - _changed(info, now)
+            )
+            for name, info in found.items()
+        ]
+        return sorted(kept, key=lambda each: each.digest)
+
+    def actual_digest(self, digest: str) -> str:
+        """The digest of the object's bytes, not those of the cached copy."""
+        total = hashlib.sha256()
+        with _translated(digest), self._files.open(self._key(digest), "rb") as file:
+            while piece := file.read(1 << 20):
+                total.update(piece)
+        return f"sha256:{total.hexdigest()}"
+
     def signed_url(self, digest: str, expires_s: int) -> str | None:
         """An address from which anybody can fetch the blob for a while; None where the storage has none."""
         return signed_url(self._files, self._key(digest), "get_object", expires_s)
 
     def _key(self, digest: str) -> str:
         return f"{self._root}/{_relative(digest)}"
+
+
+def _changed(info: dict[str, Any], now: float) -> float:
+    """When an object was written, in seconds since the epoch; now, where the storage does not say."""
+    told = info.get("LastModified") or info.get("mtime") or info.get("created") or now
+    return float(told.timestamp() if isinstance(told, datetime) else told)
 
 
 def is_s3(filesystem: Any) -> bool:

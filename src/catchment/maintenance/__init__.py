@@ -1,0 +1,1 @@
+"""Looking after a store: removing what nothing refers to, hashing its blobs again, telling how it is."""

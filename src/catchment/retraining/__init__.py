@@ -1,0 +1,1 @@
+"""Retraining: a job from a template, its result registered, converted, compared, and rolled out if better."""
