@@ -64,3 +64,20 @@ def test_a_model_is_trained_again_and_rolled_out_if_it_is_better(system: System,
         jobs = [job.id for job in client.all_jobs("default") if job.id.startswith("retrain-")]
         assert sorted(jobs) == sorted({first["steps"]["job"]["id"], second["steps"]["job"]["id"]})
         client.servings.delete("linear")
+
+
+def test_a_stop_ends_the_run_and_its_job(system: System):
+    spec = small_job(id="any", parameters={"mode": "slow"}, hyper_parameters={"max_round_num": 50})
+    plan = {"job": {"spec": spec}, "register_as": {"name": "slow"}, "convert": None}
+    with system.http() as http:
+        run = http.post(BASE, json=plan).json()["id"]
+
+        def trains() -> bool:
+            job = http.get(f"{BASE}/{run}").json()["steps"].get("job", {})
+            return job.get("state") == "RUNNING"
+
+        wait_until(trains, timeout_s=60, what="the job to run")
+        assert http.put(f"{BASE}/{run}:stop").status_code == 204
+        found = ended(http, run)
+    assert found["state"] == "cancelled", found
+    assert system.wait_for(found["steps"]["job"]["id"], timeout_s=30)["status"]["state"] == "STOPPED"
