@@ -188,7 +188,7 @@ def test_what_the_cluster_does_to_a_pod_is_the_reason(
     add_entry("e", TRAIN)
     cluster.fault = fault
     start()
-    done = exchange.result(exchange.publish(order(timeout_s=6.0)).work_id, 40)
+    done = exchange.result(exchange.publish(order(timeout_s=4.0)).work_id, 40)
     assert done.status == "failed"
     assert words in done.reason
 
@@ -230,6 +230,27 @@ def test_a_template_that_cannot_be_used_is_refused_at_the_start(
     agent = start()
     assert agent.process.wait(20) == 2
     assert words in agent.words()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--executor", "kubernetes"), "--executor kubernetes and --pod-template FILE need each other"),
+        (("--executor", "kubernetes", "--pod-template", "{pod}"), "needs --cpu and --memory-mb"),
+        (
+            ("--executor", "kubernetes", "--pod-template", "{pod}", "--cpu", "1", "--memory-mb", "500"),
+            "works in a pod whose service account's token is mounted",
+        ),
+    ],
+)
+def test_options_that_cannot_work_are_refused_by_name(
+    start_agent: Start, cluster: ClusterDouble, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "pod.yaml").write_text(yaml.safe_dump(pod_template(cluster)))
+    given = [option.format(pod=tmp_path / "pod.yaml") for option in options]
+    agent = start_agent(*given, home="volumes/home/site")
+    assert agent.process.wait(20) == 2
+    assert words in " ".join(agent.words().split())
 
 
 def test_sent_scripts_wait_for_a_network_policy_where_isolation_is_required(
