@@ -7,15 +7,15 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from api.incoming import Incoming
 from api.mirrors import Mirrors
 from api.routing import HOLD_S, Routing
 from api.upstreams import Connection, Pool
-from catchment.errors import DeadlinePassed, NotServing, TooLarge, TransferError
+from catchment.errors import DeadlinePassed, NotServing, TransferError
 from catchment.serving.gateway.addresses import Asked
 from catchment.serving.gateway.choosing import Balance
 from catchment.serving.gateway.counting import Counting
@@ -34,11 +34,16 @@ KEPT_BYTES = 1 << 20
 """Bodies up to this are there as a whole before a server is asked, so that another can be asked after it."""
 INVITED_S = 1.0
 """A server that does not say within this whether it wants a large body gets it."""
-DRAIN_S = 10.0
 WATCH_AFTER_S = 0.2
 """A request that takes longer is given up when its client goes."""
 _EXPECTS = (b"expect", b"100-continue")
 _NOT_ON = frozenset((b"date", b"server"))
+_WHAT_HAPPENED: dict[Failure, str] = {
+    "refused": "does not listen",
+    "stale": "closed the connection",
+    "reset": "broke off before it answered",
+    "elsewhere": "is stopping, or loads its model",
+}
 
 
 class BrokenOff(Exception):
@@ -64,23 +69,16 @@ class Exchange:
         self, means: Means, asked: Asked, route: Route, scope: Scope, receive: Receive, send: Send
     ) -> None:
         self._means, self._asked, self._route = means, asked, _for(asked, route)
-        self._scope, self._receive, self._send = scope, receive, send
+        self._scope, self._send = scope, send
         self._method: str = scope["method"]
-        self._length = announced(scope)
+        self._incoming = Incoming(scope, receive, means.settings.gateway_max_request_bytes)
         self._body = b""
-        self._complete = False
         self._replayable = True
         self._connection: Connection | None = None
         self._gone = False
-        self._arrived = 0
         self._deadline: asyncio.Timeout | None = None
         self._watch: asyncio.Task[None] | None = None
         self.started = False
-
-    @property
-    def unread(self) -> bool:
-        """Whether there is more of the client's body that was not asked for yet."""
-        return not self._complete
 
     async def run(self) -> None:
         """Forward it.
@@ -95,11 +93,15 @@ class Exchange:
         watch = loop.call_later(WATCH_AFTER_S, self._watch_client)
         try:
             async with self._deadline:
-                await self._collect()
+                self._body = await self._incoming.first(KEPT_BYTES)
                 await self._ask_until_answered()
         except TimeoutError:
             self._means.counting.event("timed_out")
-            what = "the serving did not answer" if self._complete else "the request's body did not arrive"
+            what = (
+                "the serving did not answer"
+                if self._incoming.complete
+                else "the request's body did not arrive"
+            )
             raise DeadlinePassed(f"{what} in time") from None
         finally:
             watch.cancel()
@@ -107,36 +109,9 @@ class Exchange:
                 self._watch.cancel()
                 await asyncio.gather(self._watch, return_exceptions=True)
 
-    async def _collect(self) -> None:
-        """Take the body in as far as it is kept. Raises TooLarge, DeadlinePassed, ClientDisconnect."""
-        most = self._means.settings.gateway_max_request_bytes
-        if self._length is not None and self._length > most:
-            raise too_large(most)
-        if self._length == 0 or self._method != "POST":
-            self._complete = True
-            return
-        self._body = await self._part()
-        if self._complete:
-            return
-        parts = [self._body]
-        while not self._complete and self._arrived <= KEPT_BYTES:
-            parts.append(await self._part())
-        self._body = b"".join(parts)
-
-    async def _part(self) -> bytes:
-        """What comes next of the body. Raises TooLarge, ClientDisconnect."""
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        part = bytes(message.get("body", b""))
-        self._arrived += len(part)
-        if self._arrived > self._means.settings.gateway_max_request_bytes:
-            raise too_large(self._means.settings.gateway_max_request_bytes)
-        if self._arrived == self._length or not message.get("more_body", False):
-            if self._length is not None and self._arrived != self._length:
-                raise ClientDisconnect
-            self._complete = True
-        return part
+    async def drain(self) -> None:
+        """Read what is left of the client's body, that it hears why it is refused."""
+        await self._incoming.drain()
 
     async def _ask_until_answered(self) -> None:
         balance = self._means.balance
@@ -150,7 +125,7 @@ class Exchange:
                 balance.succeeded(place)
                 return
             if balance.failed(place):
-                log.warning("a model server of %s at %s:%d: %s", place.key, place.host, place.port, failure)
+                log.warning("%s at %s:%d %s", place.key, place.host, place.port, _WHAT_HAPPENED[failure])
             tried.append(place)
             if failure == "reset":
                 broken += 1
@@ -175,7 +150,7 @@ class Exchange:
                     await routing.news()
                     self._take(routing.find(*self._name))
         self._means.counting.event("unavailable")
-        raise NotServing(nobody(self._route, failed=bool(tried)))
+        raise NotServing(self._route.silence(failed=bool(tried)))
 
     def _take(self, route: Route | None) -> None:
         """A newer route; None: the serving is gone, and what was known of it still counts."""
@@ -193,7 +168,7 @@ class Exchange:
     async def _try(self, place: Place, began: float) -> Failure | None:
         """Ask one server; why it did not answer, None when the reply was passed on."""
         address = place.host, place.port
-        kept = self._means.pool.kept(address) if self._complete else None
+        kept = self._means.pool.kept(address) if self._incoming.complete else None
         if kept is not None:
             failure = await self._once(kept, place, began)
             if failure != "stale":
@@ -220,24 +195,25 @@ class Exchange:
                 raise TransferError(f"the model server of {place.key} broke off: {error}") from None
             return "stale" if connection.used > 1 else "reset"
         except asyncio.CancelledError:
-            if not self.started and not self._gone and self._complete:
+            if not self.started and not self._gone and self._incoming.complete:
                 self._count_broken(place, began)  # its time was over
             raise
         finally:
             self._connection = None
             self._means.balance.end(place)
-            if connection.reusable and self._complete:
+            if connection.reusable and self._incoming.complete:
                 self._means.pool.give_back((place.host, place.port), connection)
             else:
                 connection.fail(ConnectionAbortedError("given up"))
 
     async def _talk(self, connection: Connection, place: Place, began: float) -> Failure | None:
         bodiless = self._method == "HEAD"
-        if self._complete:
+        if self._incoming.complete:
             connection.send_head(self._head(place) + self._body, bodiless=bodiless)
         else:
             connection.send_head(self._head(place), bodiless=bodiless)
             await self._stream(connection)
+            self._watch_client()
         head = await connection.head()
         if head.status == 503 and self._replayable and await _is_elsewhere(connection, head):
             return "elsewhere"
@@ -253,13 +229,13 @@ class Exchange:
         if query:
             target += "?" + query.decode("latin-1")
         headers = self._scope["headers"]
-        if self._complete:
+        if self._incoming.complete:
             length: int | None = len(self._body)
         else:
-            length = self._length
+            length = self._incoming.length
         host = f"[{place.host}]" if ":" in place.host else place.host
         head = request_head(self._method, target, f"{host}:{place.port}", headers, length)
-        if not self._complete:
+        if not self._incoming.complete:
             head = head[:-2] + b"%b: %b\r\n\r\n" % _EXPECTS
         return head
 
@@ -294,10 +270,10 @@ class Exchange:
             await asyncio.gather(sending, answer, return_exceptions=True)
 
     async def _send_all(self, connection: Connection, first: bytes) -> None:
-        framed = self._length is None
+        framed = self._incoming.length is None
         await connection.send(chunk(first) if framed else first)
-        while not self._complete:
-            if part := await self._part():
+        while not self._incoming.complete:
+            if part := await self._incoming.next():
                 await connection.send(chunk(part) if framed else part)
         if framed:
             await connection.send(LAST_CHUNK)
@@ -309,8 +285,7 @@ class Exchange:
         if self._gone:
             raise ClientDisconnect
         start = {"type": "http.response.start", "status": head.status, "headers": headers}
-        if not self._complete:
-            await drain(self._receive, self._length, 2 * self._means.settings.gateway_max_request_bytes)
+        await self._incoming.drain()
         body = await _whole(connection)
         await self._send(start)
         self.started = True
@@ -340,14 +315,11 @@ class Exchange:
 
     def _watch_client(self) -> None:
         """The request takes longer than most: does its client still wait?"""
-        if self._complete:
+        if self._incoming.complete and self._watch is None:
             self._watch = asyncio.ensure_future(self._until_gone())
 
     async def _until_gone(self) -> None:
-        while True:
-            message: Any = await self._receive()
-            if message["type"] == "http.disconnect":
-                break
+        await self._incoming.gone()
         self._gone = True
         if self._connection is not None:
             self._connection.fail(ConnectionAbortedError("the client has gone"))
@@ -378,50 +350,7 @@ def _for(asked: Asked, route: Route) -> Route:
     return route.of_version(asked.version) if asked.version else route
 
 
-def announced(scope: Scope) -> int | None:
-    """The body's length as the client says it, which the HTTP server has checked; None: it does not."""
-    length = None
-    for name, value in scope["headers"]:
-        if name == b"transfer-encoding":
-            return None
-        if name == b"content-length" and value.isdigit():
-            length = int(value)
-    return length
-
-
-async def drain(receive: Receive, length: int | None, most: int) -> None:
-    """Read what a client sends all the same, within bounds: it hears the answer only afterwards.
-
-    Args:
-        length: of all of its body; None: it does not say.
-        most: bytes; no body is begun that has more.
-    """
-    size = 0
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(DRAIN_S):
-            while size <= most >= (length or 0):
-                message = await receive()
-                size += len(message.get("body", b""))
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-
-
 def _gave_up(tries: int, *, replayable: bool) -> str:
     if not replayable:
         return "the model server broke off, and the request is too large to be kept for another one"
     return f"{tries} model servers did not answer" if tries > 1 else "the model server broke off"
-
-
-def too_large(most: int) -> TooLarge:
-    """What is said of a body that is too large."""
-    return TooLarge(f"the request has more than {most} bytes, which is the most that is taken")
-
-
-def nobody(route: Route, *, failed: bool) -> str:
-    """Why nobody can answer."""
-    name = f"serving {route.namespace}/{route.name}"
-    if not any(each.weight > 0 for each in route.targets):
-        return f"{name} takes no traffic: {route.why}"
-    if failed:
-        return f"no model server of {name} answers just now"
-    return f"no model server of {name} is ready: {route.why}"

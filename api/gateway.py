@@ -17,7 +17,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from api.access import Tokens, foreign
-from api.forwarding import BrokenOff, Exchange, Means, announced, drain
+from api.forwarding import BrokenOff, Exchange, Means
+from api.incoming import Incoming
 from api.mirrors import Mirrors
 from api.routing import Routing
 from api.upstreams import Pool
@@ -171,10 +172,10 @@ class Gateway:
     ) -> None:
         if exchange is not None and exchange.started:
             raise BrokenOff(str(error))
-        if exchange is None or exchange.unread:
-            waits = exchange is None and any(name == b"expect" for name, _ in scope["headers"])
-            if not waits and scope["method"] == "POST":
-                await drain(receive, announced(scope), 2 * self._settings.gateway_max_request_bytes)
+        if exchange is not None:
+            await exchange.drain()
+        else:
+            await Incoming(scope, receive, self._settings.gateway_max_request_bytes).drain()
         status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
         headers: list[tuple[bytes, bytes]] = []
         if isinstance(error, _WrongMethod):

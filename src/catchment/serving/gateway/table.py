@@ -71,6 +71,15 @@ class Route:
         """Targets that take traffic and have a server."""
         return [each for each in self.targets if each.weight > 0 and each.places]
 
+    def silence(self, *, failed: bool) -> str:
+        """Why nobody answers. `failed`: servers were asked in vain."""
+        name = f"serving {self.namespace}/{self.name}"
+        if not any(each.weight > 0 for each in self.targets):
+            return f"{name} takes no traffic: {self.why}"
+        if failed:
+            return f"no model server of {name} answers just now"
+        return f"no model server of {name} is ready: {self.why}"
+
     def of_version(self, version: str) -> Route:
         """The route for a request that names a model version, which is a revision; itself where none fits."""
         fitting = tuple(each for each in self.open if str(each.revision) == version)
