@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas import ListMeta, ObjectMeta, Shape
-from catchment.serving.states import Phase, State
+from catchment.serving.states import RolloutPhase, State
 
 
 class Rollout(BaseModel):
@@ -17,7 +17,7 @@ class Rollout(BaseModel):
 
     number: int
     kind: Literal["rollout", "rollback"]
-    phase: Phase
+    phase: RolloutPhase
     message: str
     steps: dict[str, Any] = {}
 

@@ -24,7 +24,7 @@ from catchment.rounds import prepare
 from catchment.rounds.claim import claim_job, lease_kept
 from catchment.serving import rows as serving_rows
 from catchment.serving.resolving import find
-from catchment.serving.states import Phase, State
+from catchment.serving.states import RolloutPhase, State
 from catchment.serving.steps import PROMOTE
 from catchment.serving.workload import ServedModel, ServingKey, Workload
 from catchment.store import Store
@@ -124,7 +124,7 @@ def promote(tx: Transaction, row: Any) -> None:
     found = {PROMOTE: {"retires": [], "before": serving.stable}}
     serving_rows.change_rollout(tx, serving.uid, row.number, workloads=[made.to_json()], steps=found)
     serving_rows.change(tx, serving.uid, stable=row.number, state=State.AVAILABLE, message="")
-    serving_rows.end_rollout(tx, serving.uid, row.number, Phase.PROMOTED, "takes all the traffic")
+    serving_rows.end_rollout(tx, serving.uid, row.number, RolloutPhase.PROMOTED, "takes all the traffic")
 
 
 def version_of(store: Store, name: str, version: str) -> Any:

@@ -41,6 +41,10 @@ class RecordingLauncher:
     def launch(self, start: Start) -> str:
         self._fail()
         self.launched.append(start)
+        return self.run_of(start)
+
+    def run_of(self, start: Start) -> str:
+        """The id of a start's run."""
         return f"run-of-{start.key}"
 
     def relaunch(self, start: Start, flow_run_id: str) -> str:
@@ -58,7 +62,7 @@ class RecordingLauncher:
     def find(self, flow_run_id: str, deployment: str) -> RunSeen | None:
         self._fail()
         for start in self.launched:
-            if (f"run-of-{start.key}", start.deployment) == (flow_run_id, deployment):
+            if (self.run_of(start), start.deployment) == (flow_run_id, deployment):
                 return RunSeen(flow_run_id, self.state(flow_run_id), "", start.parameters, 0, 0.0)
         return None
 

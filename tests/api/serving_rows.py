@@ -20,7 +20,7 @@ def add_serving(
     """A serving; its uid."""
     uid = secrets.token_hex(16)
     row = {
-        **{key: {} for key in ("labels", "annotations", "body", "spec", "created_by")},
+        **{key: {} for key in ("labels", "annotations", "body", "spec", "created_by", "observed")},
         **{"uid": uid, "namespace": namespace, "name": name, "backend": "local", "state": "Available"},
         **{"created_at": 0.0, "updated_at": 0.0, "weights": dict(weights), **more},
     }

@@ -90,11 +90,13 @@ def test_rebinding_and_foreign_pages_are_refused(api: InProcess, headers: dict[s
 MODELS = "/api/v1/namespaces/default/models"
 ALPHA = "/api/v1alpha1/namespaces/default"
 MODEL_JOBS = f"{ALPHA}/modeljobs"
+RETRAIN = "/api/v1/namespaces/default/retrain"
 VERSION = "/api/v1alpha1/projects/default/models/net/versions/v1"
 NEEDS = {
     # path: who may, everybody else gets 401 without a token and 403 with one
     ("GET", "/api/v1/health"): {"nobody", "stranger", "admin", "user", "site"},
     ("GET", "/readyz"): {"nobody", "stranger", "admin", "user", "site"},
+    ("GET", "/metrics"): {"admin", "user"},
     ("GET", JOBS): {"admin", "user"},
     ("POST", JOBS): {"admin", "user"},
     ("GET", f"{JOBS}/digits"): {"admin", "user"},
@@ -127,6 +129,19 @@ NEEDS = {
             MODEL_JOBS: ("GET", "POST"),
             f"{MODEL_JOBS}/job": ("GET", "DELETE"),
             f"{MODEL_JOBS}/job/events": ("GET",),
+            f"{ALPHA}/servings": ("GET", "POST"),
+            f"{ALPHA}/servings/digits": ("GET", "PUT", "DELETE"),
+            f"{ALPHA}/servings/digits/events": ("GET",),
+            f"{ALPHA}/servings/digits/rollouts": ("GET",),
+            **{
+                f"{ALPHA}/servings/digits:{verb}": ("PUT",)
+                for verb in ("rollback", "approve", "reject", "stop")
+            },
+            RETRAIN: ("POST",),
+            f"{RETRAIN}/run": ("GET",),
+            f"{RETRAIN}/run:stop": ("PUT",),
+            "/seldon/default/digits/v2/models/digits/infer": ("POST",),
+            "/api/v1/conversion/backends": ("GET",),
             f"{ALPHA}/pods": ("GET",),
             f"{ALPHA}/pods/job/logs": ("GET",),
         }.items()
@@ -195,6 +210,8 @@ def test_every_operation_is_in_the_matrix(guarded: InProcess) -> None:
         "{versionName}": "v1",
         "{modeljobID}": "job",
         "{podID}": "job",
+        "{servingID}": "digits",
+        "{run}": "run",
     }
     for path, operations in described.items():
         concrete = path.replace("{digest}", f"sha256:{'0' * 64}")

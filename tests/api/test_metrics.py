@@ -12,6 +12,7 @@ from api import figures
 from catchment.access import create_token
 from catchment.errors import Unreachable
 from catchment.observe import trace
+from catchment.observe.stored import StoreFigures
 from catchment.settings import Settings
 from tests.api.orders import REGISTRATION, digest_of, offer_work
 from tests.api.serving import InProcess, RecordingLauncher, in_process
@@ -100,13 +101,13 @@ def test_the_store_is_asked_once_for_many(api: InProcess, monkeypatch: pytest.Mo
     monkeypatch.setattr(figures, "KEEP_S", 60.0)
     scraped(api)
     asked: list[object] = []
-    read = api.store.db.read
+    look = StoreFigures.look
 
-    def counted(step: Any) -> Any:
-        asked.append(step)
-        return read(step)
+    def counted(these: StoreFigures) -> str:
+        asked.append(these)
+        return look(these)
 
-    monkeypatch.setattr(api.store.db, "read", counted)
+    monkeypatch.setattr(StoreFigures, "look", counted)
     for _ in range(5):
         scraped(api)
     assert asked == []

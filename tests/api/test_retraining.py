@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
@@ -25,23 +26,8 @@ def launcher() -> RecordingLauncher:
     class Uuids(RecordingLauncher):
         """Runs have ids of their own, as Prefect's have; one for each key."""
 
-        def launch(self, start: Any) -> str:
-            super().launch(start)
-            return self.run_of(start)
-
         def run_of(self, start: Any) -> str:
-            from uuid import NAMESPACE_URL, uuid5
-
             return str(uuid5(NAMESPACE_URL, start.key))
-
-        def find(self, flow_run_id: str, deployment: str) -> Any:
-            from dataclasses import replace
-
-            for start in self.launched:
-                if self.run_of(start) == flow_run_id:
-                    found = super().find(f"run-of-{start.key}", deployment)
-                    return None if found is None else replace(found, id=flow_run_id)
-            return None
 
     return Uuids()
 

@@ -12,6 +12,7 @@ from catchment.cli import serving_bodies as bodies
 from catchment.cli.documents import read_object
 from catchment.cli.options import connect, namespace_option, server_options
 from catchment.cli.output import print_fields, print_json, print_table, say
+from catchment.cli.serving_host import serving_host
 from catchment.cli.serving_predict import predict
 from catchment.client.servings import Serving
 
@@ -266,6 +267,7 @@ def stop(name: str, namespace: str, server: str, token_file: Path | None, as_jso
 
 
 serving.add_command(predict)
+serving.add_command(serving_host)
 
 
 def _report(found: Serving, as_json: bool) -> None:

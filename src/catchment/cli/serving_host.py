@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from pathlib import Path
 
 import click
@@ -26,10 +24,10 @@ def serving_host(home: Path, database_url: str, stop_s: float) -> None:
 
     'catchment up' runs one of its own; a second one waits until the first has ended.
     """
+    from catchment.observe import logs
     from catchment.serving.host.serve import run_host
     from catchment.stack.home import store_settings
 
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("catchment").setLevel(logging.INFO)
+    logs.configure(logs.wanted(), "host")
     with store_settings(home, database_url) as settings:
         run_host(settings, Path.cwd(), stop_s=stop_s)

@@ -17,7 +17,7 @@ from catchment.retraining.waiting import Say, wait_for
 from catchment.serving import manager
 from catchment.serving import rows as serving_rows
 from catchment.serving.spec import ANNOTATION
-from catchment.serving.states import ENDED, Phase
+from catchment.serving.states import ENDED, RolloutPhase
 from catchment.store import Store
 
 STOP_WORDS = ("stop was asked for", "rollback was asked for", "rejected by", "its flow run was cancelled")
@@ -109,7 +109,7 @@ def _await_end(store: Store, plan: RetrainPlan, wanted: RolloutTarget, number: i
 
     what = f"rollout {number} of {wanted.name}"
     ended = wait_for(store, serving_rows.topic(row.uid), look, wanted.wait_s, what, say)
-    if ended.phase == Phase.PROMOTED:
+    if ended.phase == RolloutPhase.PROMOTED:
         return number
     if any(words in ended.message for words in STOP_WORDS):
         raise JobStopped(f"{what} was stopped: {ended.message}")

@@ -9,7 +9,7 @@ from sqlalchemy import Row, insert
 from catchment.catalog.audit import Actor
 from catchment.observe import trace
 from catchment.serving import rows
-from catchment.serving.states import Phase
+from catchment.serving.states import RolloutPhase
 from catchment.store.database import Transaction
 from catchment.store.schema import serving_rollouts
 
@@ -31,7 +31,7 @@ def add_rollout(
         "target": target,
         "body": body,
         "spec": spec,
-        "phase": Phase.PENDING,
+        "phase": RolloutPhase.PENDING,
         "message": "waiting for a runner",
         "created_by": who(actor),
         "created_at": tx.now,

@@ -12,7 +12,7 @@ from sqlalchemy import Row, update
 from catchment.errors import JobStopped, LeaseLost
 from catchment.runs import leases
 from catchment.serving import rows
-from catchment.serving.states import ENDED, STOPPED, Phase
+from catchment.serving.states import ENDED, STOPPED, RolloutPhase
 from catchment.serving.workload import ServingKey
 from catchment.store import Store
 from catchment.store.database import Transaction
@@ -57,7 +57,7 @@ def claim(
         over = leases.is_over(tx, row, store.settings.job_lease_s)
         if row.flow_run_id not in (None, flow_run_id) and not over:
             raise LeaseLost(f"flow run {row.flow_run_id} drives rollout {number} of serving {name!r}")
-        values: dict[str, Any] = {"phase": Phase.RUNNING, "message": "rolling out"}
+        values: dict[str, Any] = {"phase": RolloutPhase.RUNNING, "message": "rolling out"}
         if row.approval == "asked":
             values |= {"approval": "approved", "approved_by": "Prefect"}
             rows.event(tx, serving.uid, "Approved", f"rollout {number} was resumed in Prefect")

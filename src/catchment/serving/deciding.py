@@ -10,7 +10,7 @@ from catchment.catalog.audit import Actor
 from catchment.errors import WrongState
 from catchment.serving import rows
 from catchment.serving.adding import add_rollout
-from catchment.serving.states import Phase
+from catchment.serving.states import RolloutPhase
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import serving_rollouts
@@ -60,12 +60,12 @@ def decide(store: Store, namespace: str, name: str, approved: bool, actor: Actor
     def step(tx: Transaction) -> None:
         row = rows.require(tx, namespace, name, lock=True)
         rollout = rows.rollout(tx, row.uid, row.rolling, lock=True) if row.rolling is not None else None
-        if rollout is None or rollout.phase != Phase.AWAITING_APPROVAL or rollout.approval != "asked":
+        if rollout is None or rollout.phase != RolloutPhase.AWAITING_APPROVAL or rollout.approval != "asked":
             raise WrongState(f"no rollout of serving {name!r} waits for approval")
         said = "approved" if approved else "rejected"
         told = f"{said} by {actor.login}"
         values: dict[str, Any] = {"approval": said, "approved_by": actor.login[:80], "message": told}
-        values |= {"phase": Phase.PENDING} if approved else {"stop_requested": True}
+        values |= {"phase": RolloutPhase.PENDING} if approved else {"stop_requested": True}
         rows.change_rollout(tx, row.uid, rollout.number, **values)
         rows.event(tx, row.uid, said.capitalize(), f"rollout {rollout.number} {told}")
 
@@ -108,7 +108,7 @@ def _earlier(tx: Transaction, row: Row[Any], to: int | None) -> Row[Any]:
     """The rollout whose state is to be returned to: a promoted one that made workloads of its own."""
     if to is not None:
         found = rows.rollout(tx, row.uid, to)
-        if found.phase != Phase.PROMOTED or found.kind != "rollout":
+        if found.phase != RolloutPhase.PROMOTED or found.kind != "rollout":
             raise WrongState(
                 f"rollout {to} was no rollout that was promoted; it is a {found.kind}, {found.phase}"
             )
@@ -119,7 +119,7 @@ def _earlier(tx: Transaction, row: Row[Any], to: int | None) -> Row[Any]:
     runs = stable.target or stable.number
     mine = (
         (serving_rollouts.c.serving_uid == row.uid)
-        & (serving_rollouts.c.phase == Phase.PROMOTED)
+        & (serving_rollouts.c.phase == RolloutPhase.PROMOTED)
         & (serving_rollouts.c.kind == "rollout")
         & (serving_rollouts.c.number < runs)
     )

@@ -8,7 +8,7 @@ from sqlalchemy import Row, func, insert, select, update
 
 from catchment.errors import NotFound
 from catchment.serving.spec import ServingSpec
-from catchment.serving.states import LIVE, Phase
+from catchment.serving.states import LIVE, RolloutPhase
 from catchment.serving.workload import ServingKey, Workload
 from catchment.store.database import Transaction
 from catchment.store.schema import serving_events, serving_rollouts, servings
@@ -72,7 +72,7 @@ def change_rollout(tx: Transaction, uid: str, number: int, **values: Any) -> Non
     tx.notify(topic(uid))
 
 
-def end_rollout(tx: Transaction, uid: str, number: int, phase: Phase, message: str) -> None:
+def end_rollout(tx: Transaction, uid: str, number: int, phase: RolloutPhase, message: str) -> None:
     """A rollout is over: its last phase, with an event; the serving has none under way any more."""
     free = {"lease_owner": None, "lease_until": 0.0, "stop_requested": False}
     said = message[:2000]
@@ -83,7 +83,7 @@ def end_rollout(tx: Transaction, uid: str, number: int, phase: Phase, message: s
         uid,
         str(phase),
         f"rollout {number}: {message}",
-        "Normal" if phase == Phase.PROMOTED else "Warning",
+        "Normal" if phase == RolloutPhase.PROMOTED else "Warning",
     )
 
 

@@ -14,7 +14,7 @@ class State(StrEnum):
     DELETING = "Deleting"
 
 
-class Phase(StrEnum):
+class RolloutPhase(StrEnum):
     """Of a rollout."""
 
     PENDING = "Pending"
@@ -25,7 +25,7 @@ class Phase(StrEnum):
     FAILED = "Failed"
 
 
-LIVE = frozenset({Phase.PENDING, Phase.RUNNING, Phase.AWAITING_APPROVAL})
-ENDED = frozenset({Phase.PROMOTED, Phase.ROLLED_BACK, Phase.FAILED})
+LIVE = frozenset({RolloutPhase.PENDING, RolloutPhase.RUNNING, RolloutPhase.AWAITING_APPROVAL})
+ENDED = frozenset({RolloutPhase.PROMOTED, RolloutPhase.ROLLED_BACK, RolloutPhase.FAILED})
 STOPPED = "stopped"
 """Message of a rollout that somebody stopped; it was rolled back."""

@@ -14,7 +14,7 @@ from catchment.serving import asking, comparing, resolving, rows, saying, undoin
 from catchment.serving.backends import open_backend
 from catchment.serving.claim import RolloutClaim, held, stop_watched
 from catchment.serving.spec import Canary, ServingSpec
-from catchment.serving.states import Phase, State
+from catchment.serving.states import RolloutPhase, State
 from catchment.serving.topics import ENDPOINTS, ROUTES
 from catchment.serving.workload import Backend, Observed, Workload
 from catchment.store import Store
@@ -289,7 +289,7 @@ def ask_approval(store: Store, claim: RolloutClaim) -> bool:
             tx,
             claim.uid,
             claim.number,
-            phase=Phase.AWAITING_APPROVAL,
+            phase=RolloutPhase.AWAITING_APPROVAL,
             approval="asked",
             message="waits for approval",
             lease_owner=None,

@@ -16,7 +16,7 @@ from catchment.observe import trace
 from catchment.runs import leases
 from catchment.serving import manager, rows, undoing
 from catchment.serving.backends import open_backend
-from catchment.serving.states import LIVE, STOPPED, Phase
+from catchment.serving.states import LIVE, STOPPED, RolloutPhase
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import serving_rollouts, servings
@@ -60,7 +60,9 @@ class Rollouts:
 
     def busy(self, tx: Transaction) -> Iterable[Row[Any]]:
         """Those that have not ended, but for those that wait for a person."""
-        asks = (serving_rollouts.c.phase == Phase.AWAITING_APPROVAL) & ~serving_rollouts.c.stop_requested
+        asks = (
+            serving_rollouts.c.phase == RolloutPhase.AWAITING_APPROVAL
+        ) & ~serving_rollouts.c.stop_requested
         mine = serving_rollouts.c.phase.in_(LIVE) & ~asks
         named = select(serving_rollouts, servings.c.namespace, servings.c.name)
         joined = named.join(servings, servings.c.uid == serving_rollouts.c.serving_uid)
@@ -80,7 +82,7 @@ class Rollouts:
 
     def waits(self, row: Row[Any]) -> bool:
         """Whether no run has begun to work on it, or again."""
-        return bool(row.phase == Phase.PENDING)
+        return bool(row.phase == RolloutPhase.PENDING)
 
     def locked(self, tx: Transaction, row: Row[Any]) -> Row[Any]:
         """The row as it is now, locked."""
@@ -95,7 +97,7 @@ class Rollouts:
         """It waits again, for this run."""
         message = "the flow process was lost; the rollout goes on after its last finished step"
         free = {"lease_owner": None, "lease_until": 0.0, "resumes": row.resumes + 1}
-        moved = {"phase": Phase.PENDING, "message": message, "flow_run_id": flow_run_id}
+        moved = {"phase": RolloutPhase.PENDING, "message": message, "flow_run_id": flow_run_id}
         rows.change_rollout(tx, row.serving_uid, row.number, **moved, **free)
         rows.event(tx, row.serving_uid, "Lost", f"rollout {row.number}: {message}", "Warning")
 
@@ -135,7 +137,7 @@ def look_at_approvals(store: Store, launcher: Launcher) -> None:
         Unreachable: Prefect does not answer.
     """
     table = serving_rollouts.c
-    asked = (table.phase == Phase.AWAITING_APPROVAL) & ~table.stop_requested
+    asked = (table.phase == RolloutPhase.AWAITING_APPROVAL) & ~table.stop_requested
     mine = select(serving_rollouts).where(asked)
     for row in store.db.read(lambda tx: list(tx.execute(mine).all())):
         limit_s = rows.spec_of(row).canary.approval_timeout_s
@@ -153,7 +155,7 @@ def _stop(store: Store, row: Row[Any], message: str) -> None:
     def step(tx: Transaction) -> None:
         rows.by_uid(tx, row.serving_uid, lock=True)
         current = rows.rollout(tx, row.serving_uid, row.number, lock=True)
-        if current.phase == Phase.AWAITING_APPROVAL and current.approval == "asked":
+        if current.phase == RolloutPhase.AWAITING_APPROVAL and current.approval == "asked":
             rows.change_rollout(tx, row.serving_uid, row.number, stop_requested=True, message=message)
             rows.event(tx, row.serving_uid, "Stopping", f"rollout {row.number}: {message}", "Warning")
 

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 from catchment import faults
 from catchment.serving import rows, traffic
 from catchment.serving.backends import open_backend
-from catchment.serving.states import ENDED, Phase, State
+from catchment.serving.states import ENDED, RolloutPhase, State
 from catchment.serving.topics import ROUTES
 from catchment.serving.workload import Backend
 from catchment.store import Store
@@ -91,12 +91,12 @@ def _end(tx: Transaction, uid: str, number: int, why: str) -> None:
     if rollout.phase in ENDED:
         return
     if serving.stable is None:
-        rows.end_rollout(tx, uid, number, Phase.FAILED, why)
+        rows.end_rollout(tx, uid, number, RolloutPhase.FAILED, why)
         if not serving.deleting:
             rows.change(tx, uid, state=State.FAILED, message=why[:2000], observed={})
         return
     stable = rows.rollout(tx, uid, serving.stable)
-    rows.end_rollout(tx, uid, number, Phase.ROLLED_BACK, why)
+    rows.end_rollout(tx, uid, number, RolloutPhase.ROLLED_BACK, why)
     said = f"rollout {number} was rolled back: {why}"[:2000]
     rows.change(tx, uid, body=stable.body, spec=stable.spec, message=said)
 
@@ -120,6 +120,6 @@ def complete(store: Store, uid: str, number: int) -> None:
     def step(tx: Transaction) -> None:
         rows.by_uid(tx, uid, lock=True)
         if rows.rollout(tx, uid, number, lock=True).phase not in ENDED:
-            rows.end_rollout(tx, uid, number, Phase.PROMOTED, f"{models} takes the traffic")
+            rows.end_rollout(tx, uid, number, RolloutPhase.PROMOTED, f"{models} takes the traffic")
 
     store.db.write(step)
