@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from catchment.client.servings import Serving
 from numpy.typing import NDArray
 
 from catchment.client import Client
+from catchment.client.servings import Serving
 
 NAME = "digits"
 SHADES = " ░▒▓█"
