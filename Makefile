@@ -50,9 +50,9 @@ check: $(STAMP) ## linters, types, import contracts, API document, tests: what C
 chaos: $(STAMP) ## kill every part at every named point, then at random for CHAOS_SECONDS (default 300)
 	@$(BIN)/python -m pytest tests/e2e/test_chaos.py -m "chaos or not chaos" -s
 
-bench: $(STAMP) ## measure rounds, aggregation, transfers, registries, requests, algorithms, ModelJobs, model servers and the gateway, each beside its floor
+bench: $(STAMP) ## measure rounds, aggregation, transfers, registries, requests, algorithms, ModelJobs, model servers, the gateway and rollouts, each beside its floor
 	@$(BIN)/python benchmarks/rounds.py $(BENCH_ARGS)
-	@for part in aggregate artifacts transfer registry folders api algorithms simulation model_jobs model_server serving; do $(BIN)/python benchmarks/$$part.py || exit 1; done
+	@for part in aggregate artifacts transfer registry folders api algorithms simulation model_jobs model_server serving rollouts; do $(BIN)/python benchmarks/$$part.py || exit 1; done
 
 format: $(STAMP) ## format the code and fix what linters can fix
 	$(BIN)/ruff format .

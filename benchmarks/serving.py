@@ -138,7 +138,9 @@ def _at(sorted_s: list[float], share: float) -> float:
 
 def _serve(store: Store, ports: dict[str, int], weights: dict[str, int]) -> str:
     uid = secrets.token_hex(16)
-    empty: dict[str, Any] = {key: {} for key in ("labels", "annotations", "body", "spec", "created_by")}
+    empty: dict[str, Any] = {
+        key: {} for key in ("labels", "annotations", "body", "spec", "created_by", "observed")
+    }
     names = {"uid": uid, "namespace": "default", "name": "m", "backend": "local", "state": "Available"}
     row = {**empty, **names, "created_at": 0.0, "updated_at": 0.0, "weights": weights}
 
