@@ -1,6 +1,6 @@
-"""The local model server beside bare onnxruntime and, where it is there, KServe's ModelServer.
+"""The local model server beside bare onnxruntime and, where they are there, KServe's server and MLServer.
 
-    python benchmarks/model_server.py [--seconds 2] [--repeats 3] [--kserve PYTHON] [--json]
+    python benchmarks/model_server.py [--seconds 2] [--repeats 3] [--kserve PYTHON] [--mlserver PYTHON]
 
 Two models: a small MLP (64-64-10), and a CNN of 5.1 million parameters whose input has 602 kB. CPU is that of
 the server's processes for one request; its floor is one `run` of onnxruntime in a bare process, one thread.
@@ -40,6 +40,9 @@ WAYS: dict[str, tuple[Callable[[Any], bytes], Load]] = {
 }
 SHAPES = {"mlp": (1, 64), "cnn": (1, 3, 224, 224)}
 CONNECTIONS = {"mlp": (1, 16), "cnn": (2,)}
+PEERS = ("kserve", "mlserver")
+WITHOUT = {("mlserver", "REST binary")}
+"""What a peer does not know: MLServer 1.7 has no binary tensors over REST."""
 STARTS_S = 60.0
 
 
@@ -50,9 +53,10 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="each measurement takes so long")
     parser.add_argument("--repeats", type=int, default=3, help="medians are taken of so many")
-    parser.add_argument(
-        "--kserve", help="Python interpreter that has kserve and onnxruntime, to measure it too"
-    )
+    for peer in PEERS:
+        parser.add_argument(
+            f"--{peer}", help=f"Python interpreter that has {peer} and onnxruntime, to measure it too"
+        )
     parser.add_argument("--json", action="store_true", help="one object a line instead of a table")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="catchment-bench-") as name:
@@ -99,14 +103,16 @@ def _save(folder: Path, nodes: list[Any], weights: list[Any], shape: list[Any]) 
 
 def measure(folder: Path, model: str, options: argparse.Namespace) -> Iterator[Line]:
     """Every server and way, in turns; medians."""
-    servers = ["catchment"] + (["kserve"] if options.kserve else [])
+    pythons = {"catchment": None, **{peer: vars(options)[peer] for peer in PEERS if vars(options)[peer]}}
     floors: list[float] = []
     found: dict[tuple[str, str, int], list[tuple[float, float, float, float]]] = {}
     for _ in range(options.repeats):
         floors.append(_floor(folder / model / "model.onnx", SHAPES[model]))
-        for server in servers:
-            with running(server, folder / model, options.kserve) as (pid, ports):
+        for server, python in pythons.items():
+            with running(server, folder / model, python) as (pid, ports):
                 for way, (make, load) in WAYS.items():
+                    if (server, way) in WITHOUT:
+                        continue
                     request = make(values_of(SHAPES[model]))
                     port = ports[way == "gRPC"]
                     load(port, request, 2, options.seconds / 5)
@@ -156,19 +162,20 @@ def _floor(file: Path, shape: tuple[int, ...]) -> float:
 
 
 @contextmanager
-def running(server: str, folder: Path, kserve: str | None) -> Iterator[tuple[int, tuple[int, int]]]:
-    """A server of the model: its process id, and its ports."""
+def running(server: str, folder: Path, python: str | None) -> Iterator[tuple[int, tuple[int, int]]]:
+    """A server of the model, of a peer with its interpreter: its process id, and its ports."""
     from processes import free_port
 
     ports = free_port(), free_port()
-    if server == "kserve":
-        command = [str(kserve), str(ROOT / "benchmarks" / "kserve_peer.py"), str(folder / "model.onnx")]
+    if server in PEERS:
+        peer = ROOT / "benchmarks" / f"{server}_peer.py"
+        command = [str(python), str(peer), str(folder / "model.onnx")]
         command += [str(each) for each in ports]
     else:
         command = [sys.executable, "-m", "api.model_server", "--model", str(folder), "--name", "m"]
         command += ["--http-port", str(ports[0]), "--grpc-port", str(ports[1])]
     with (folder / f"{server}.log").open("wb") as log:
-        own = {"PYTHONPATH": "" if server == "kserve" else f"{ROOT}:{ROOT / 'src'}"}
+        own = {"PYTHONPATH": "" if server in PEERS else f"{ROOT}:{ROOT / 'src'}"}
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own}, stdout=log, stderr=log)
     try:
         _wait_ready(process, ports[0], folder / f"{server}.log")
