@@ -11,6 +11,7 @@ from catchment.errors import WrongState
 from catchment.serving import rows
 from catchment.serving.adding import add_rollout
 from catchment.serving.states import RolloutPhase
+from catchment.serving.undoing import PROMOTED_STEP
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import serving_rollouts
@@ -115,20 +116,17 @@ def _earlier(tx: Transaction, row: Row[Any], to: int | None) -> Row[Any]:
         return found
     if row.stable is None:
         raise WrongState(f"serving {row.name!r} has no state to go back to")
-    stable = rows.rollout(tx, row.uid, row.stable)
-    runs = stable.target or stable.number
-    mine = (
-        (serving_rollouts.c.serving_uid == row.uid)
-        & (serving_rollouts.c.phase == RolloutPhase.PROMOTED)
-        & (serving_rollouts.c.kind == "rollout")
-        & (serving_rollouts.c.number < runs)
-    )
-    earlier = tx.execute(
-        select(serving_rollouts).where(mine).order_by(serving_rollouts.c.number.desc()).limit(1)
-    ).first()
-    if earlier is None:
-        raise WrongState(f"serving {row.name!r} has no earlier state: rollout {runs} was its first")
-    return earlier
+    runs = _made_it(tx, row.uid, row.stable)
+    before = runs.steps[PROMOTED_STEP]["before"]
+    if before is None:
+        raise WrongState(f"serving {row.name!r} has no earlier state: rollout {runs.number} was its first")
+    return _made_it(tx, row.uid, before)
+
+
+def _made_it(tx: Transaction, uid: str, number: int) -> Row[Any]:
+    """The rollout that made what a promoted one runs: itself, or the one that a rollback returned to."""
+    found = rows.rollout(tx, uid, number)
+    return found if found.target is None else rows.rollout(tx, uid, found.target)
 
 
 def request_stop(tx: Transaction, row: Row[Any], message: str) -> None:

@@ -71,6 +71,23 @@ def test_a_serving_s_life(serving: Serving, versions: dict[str, str]) -> None:
     serving.remove("digits")
 
 
+def test_a_rollback_returns_to_what_served_before_and_never_to_what_was_left(
+    serving: Serving, versions: dict[str, str]
+) -> None:
+    serving.create("back", "v1")
+    serving.roll("back")
+    serving.update("back", "v2")
+    serving.roll("back")
+    deciding.rollback(serving.store, "default", "back", None, ANNA)
+    serving.roll("back")
+    serving.update("back", "v2", replicas=2)
+    serving.roll("back")
+    deciding.rollback(serving.store, "default", "back", None, ANNA)
+    status = serving.roll("back")["status"]
+    assert (status["rollout"]["to"], status["models"][0]["reference"]) == (1, "default/net:v1")
+    serving.remove("back")
+
+
 @pytest.mark.parametrize(
     ("version", "why"),
     [
