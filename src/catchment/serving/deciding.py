@@ -29,7 +29,7 @@ def rollback(store: Store, namespace: str, name: str, to: int | None, actor: Act
 
     Raises:
         NotFound: no such serving or rollout.
-        WrongState: there is nothing to go back to.
+        WrongState: there is nothing to go back to, or the rollout has its version in place already.
     """
 
     def step(tx: Transaction) -> None:
@@ -39,6 +39,7 @@ def rollback(store: Store, namespace: str, name: str, to: int | None, actor: Act
         if row.rolling is not None:
             if to is not None:
                 raise WrongState(f"rollout {row.rolling} is under way; roll it back first, without a number")
+            _refuse_promoted(tx, row)
             request_stop(tx, row, f"rollback was asked for by {actor.login}")
             return
         back = _earlier(tx, row, to)
@@ -63,6 +64,8 @@ def decide(store: Store, namespace: str, name: str, approved: bool, actor: Actor
         rollout = rows.rollout(tx, row.uid, row.rolling, lock=True) if row.rolling is not None else None
         if rollout is None or rollout.phase != RolloutPhase.AWAITING_APPROVAL or rollout.approval != "asked":
             raise WrongState(f"no rollout of serving {name!r} waits for approval")
+        if rollout.stop_requested:
+            raise WrongState(f"rollout {rollout.number} of serving {name!r} is stopping: {rollout.message}")
         said = "approved" if approved else "rejected"
         told = f"{said} by {actor.login}"
         values: dict[str, Any] = {"approval": said, "approved_by": actor.login[:80], "message": told}
@@ -78,13 +81,14 @@ def stop_rollout(store: Store, namespace: str, name: str, actor: Actor) -> None:
 
     Raises:
         NotFound: no such serving.
-        WrongState: none is under way.
+        WrongState: none is under way, or it has its version in place already.
     """
 
     def step(tx: Transaction) -> None:
         row = rows.require(tx, namespace, name, lock=True)
         if row.rolling is None:
             raise WrongState(f"no rollout of serving {name!r} is under way")
+        _refuse_promoted(tx, row)
         request_stop(tx, row, f"stop was asked for by {actor.login}")
 
     store.db.write(step)
@@ -127,6 +131,15 @@ def _made_it(tx: Transaction, uid: str, number: int) -> Row[Any]:
     """The rollout that made what a promoted one runs: itself, or the one that a rollback returned to."""
     found = rows.rollout(tx, uid, number)
     return found if found.target is None else rows.rollout(tx, uid, found.target)
+
+
+def _refuse_promoted(tx: Transaction, row: Row[Any]) -> None:
+    """A stop that would be taken and change nothing is refused: such a rollout only goes on."""
+    if PROMOTED_STEP in rows.rollout(tx, row.uid, row.rolling).steps:
+        raise WrongState(
+            f"rollout {row.rolling} of serving {row.name!r} has taken all of the traffic and only ends what "
+            "was there before; roll it back when it has ended"
+        )
 
 
 def request_stop(tx: Transaction, row: Row[Any], message: str) -> None:

@@ -175,6 +175,8 @@ def test_a_stopped_rollout_goes_back(serving: Serving, versions: dict[str, str])
     serving.update("halted", "v2", canary={**QUICK, "approval": True})
     serving.roll("halted")
     deciding.rollback(serving.store, "default", "halted", None, ANNA)
+    with pytest.raises(WrongState, match="is stopping: rollback was asked for"):
+        deciding.decide(serving.store, "default", "halted", True, ANNA)
     from catchment.serving.supervise import Rollouts
 
     (row,) = [
@@ -188,6 +190,26 @@ def test_a_stopped_rollout_goes_back(serving: Serving, versions: dict[str, str])
 
 class Killed(BaseException):
     """Stands for SIGKILL at a named point."""
+
+
+def test_what_has_taken_the_traffic_is_not_stopped_with_a_word_that_does_nothing(
+    serving: Serving, versions: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reach(here: str) -> None:
+        if here == "after_promote":
+            raise Killed
+
+    serving.create("late", "v1")
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "reach", reach)
+        with pytest.raises(Killed):
+            serving.roll("late")
+    with pytest.raises(WrongState, match="rollout 1 of serving 'late' has taken all of the traffic"):
+        deciding.rollback(serving.store, "default", "late", None, ANNA)
+    with pytest.raises(WrongState, match="roll it back when it has ended"):
+        deciding.stop_rollout(serving.store, "default", "late", ANNA)
+    assert serving.roll("late", attempt=2)["status"]["rollout"]["phase"] == "Promoted"
+    serving.remove("late")
 
 
 POINTS = ("after_resolve", "after_apply", "after_ready", "after_smoke", "after_shift", "after_promote")
