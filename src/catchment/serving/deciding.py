@@ -44,9 +44,10 @@ def rollback(store: Store, namespace: str, name: str, to: int | None, actor: Act
             return
         back = _earlier(tx, row, to)
         reason = f"rollback to {back.number} was asked for by {actor.login}"
-        rows.change(tx, row.uid, body=back.body, spec=back.spec, generation=row.generation + 1)
+        said = {"labels": row.labels, "annotations": row.annotations, **rows.said(back)}
+        rows.change(tx, row.uid, generation=row.generation + 1, **said)
         rows.event(tx, row.uid, "RollbackAsked", reason, "Warning")
-        add_rollout(tx, row, back.body, back.spec, actor, target=back.number)
+        add_rollout(tx, row, said, actor, target=back.number)
 
     store.db.write(step)
 

@@ -105,8 +105,8 @@ def _end(tx: Transaction, uid: str, number: int, why: str) -> None:
         return
     stable = rows.rollout(tx, uid, serving.stable)
     rows.end_rollout(tx, uid, number, RolloutPhase.ROLLED_BACK, why)
-    said = f"rollout {number} was rolled back: {why}"[:2000]
-    rows.change(tx, uid, body=stable.body, spec=stable.spec, message=said)
+    told = f"rollout {number} was rolled back: {why}"[:2000]
+    rows.change(tx, uid, message=told, generation=serving.generation + 1, **rows.said(stable))
 
 
 def complete(store: Store, uid: str, number: int) -> None:

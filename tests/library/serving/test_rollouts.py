@@ -113,6 +113,25 @@ def test_a_version_that_cannot_serve_leaves_the_stable_one_as_it_was(
     assert serving.row(name).rolling is None
 
 
+def test_what_goes_back_takes_all_that_was_said_with_it(serving: Serving, versions: dict[str, str]) -> None:
+    serving.create("said", "v1", labels={"team": "a"}, backend="local")
+    serving.roll("said")
+    serving.update("said", "v1", labels={"team": "b"}, canary={**QUICK, "min_requests": 7})
+    assert serving.row("said").rolling is None, "what runs is the same"
+    before, spec = serving.get("said"), serving.row("said").spec
+    serving.update("said", "broken", labels={"team": "c"}, canary=QUICK, server={"queue": 9})
+    read_meanwhile = serving.get("said")
+    after = serving.roll("said")
+    assert after["status"]["rollout"]["phase"] == "RolledBack"
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["labels"] == {"team": "b"}
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+    assert serving.row("said").spec == spec
+    with pytest.raises(WrongState, match="was changed since"):
+        manager.update(serving.store, "default", "said", read_meanwhile, ANNA)
+    serving.remove("said")
+
+
 def test_a_first_version_that_cannot_run_fails_the_serving(
     serving: Serving, versions: dict[str, str]
 ) -> None:
