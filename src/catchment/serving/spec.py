@@ -309,7 +309,9 @@ def _check(spec: ServingSpec, model_field: str) -> None:
         try:
             formats.named(each.format or "Others")
         except FormatMismatch as error:
-            field = model_field.replace("model", "format") or f"spec.predictors.{index}.graph.parameters.format"
+            field = (
+                model_field.replace("model", "format") or f"spec.predictors.{index}.graph.parameters.format"
+            )
             raise InvalidField(field, str(error)) from None
         if MODEL_ID.fullmatch(each.model) is None:
             seldon.version_of(each.model, model_field or f"spec.predictors.{index}.graph.modelUri")

@@ -108,7 +108,9 @@ def shown(**short: object) -> dict[str, object]:
 
 
 def test_an_update_changes_what_its_options_say_and_leaves_the_rest() -> None:
-    before = shown(replicas=2, env={"TZ": "UTC"}, canary={"steps": [10], "approval": True}, server={"queue": 9})
+    before = shown(
+        replicas=2, env={"TZ": "UTC"}, canary={"steps": [10], "approval": True}, server={"queue": 9}
+    )
     body = bodies.changed(before, {"model": "default/digits:v2", "approval": False, "replicas": None})
     new = parse(body, "default", "local")
     old = parse(before, "default", "local")

@@ -10,6 +10,8 @@ from catchment import faults
 from catchment.errors import InvalidField, WrongState
 from catchment.serving import deciding, manager
 from catchment.serving.backends import open_backend
+from catchment.serving.claim import RolloutClaim
+from catchment.serving.reporting import page, report
 from catchment.serving.rows import key_of
 from tests.library.serving.conftest import ANNA, QUICK, Serving, classifier
 
@@ -29,6 +31,12 @@ def versions(serving: Serving) -> dict[str, str]:
 def routed(serving: Serving, name: str) -> dict[str, int]:
     row = serving.row(name)
     return open_backend(serving.store, row.backend).routed(key_of(row))
+
+
+def claim_of(serving: Serving, name: str) -> RolloutClaim:
+    """As the flow of the newest rollout has it."""
+    row = serving.row(name)
+    return RolloutClaim(row.uid, row.namespace, row.name, row.last_rollout, "run")
 
 
 def keys(serving: Serving, name: str) -> set[str]:
@@ -56,6 +64,11 @@ def test_a_serving_s_life(serving: Serving, versions: dict[str, str]) -> None:
     found = status["rollout"]["steps"]
     assert {"shift-5", "shift-25", "shift-50"} < found.keys()
     assert found["shift-5"]["probes"] == {"stable": 4, "new": 4}
+    told = page("default/digits", report(serving.store, claim_of(serving, "digits")))
+    assert told.startswith("# default/digits, rollout 2: Promoted\n\ndefault/net:v2 takes the traffic")
+    assert f"| before | default | default/net:v1 | `{serving.digest(versions['v1'])}` |" in told
+    assert f"| new | default | default/net:v2 | `{serving.digest(versions['v2'])}` |" in told
+    assert "| 25 % | 0 / 0 | 4 / 4 | 0.0 / 0.0 |" in told
 
     deciding.rollback(serving.store, "default", "digits", None, ANNA)
     shown = serving.roll("digits")

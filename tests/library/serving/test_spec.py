@@ -136,8 +136,7 @@ WRONG: list[tuple[str, Any]] = [
     ("spec.predictors.0.graph.modelUri", seldon(graph={"name": "digits", "modelUri": "vision/digits"})),
     (
         "metadata.annotations.catchment.io/canary.step_s",
-        seldon()
-        | {"metadata": {"name": "digits", "annotations": {"catchment.io/canary": '{"step_s": -1}'}}},
+        seldon() | {"metadata": {"name": "digits", "annotations": {"catchment.io/canary": '{"step_s": -1}'}}},
     ),
     ("model", short(model="vision/digits")),
     ("format", short(format="Onyx")),
