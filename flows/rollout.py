@@ -57,15 +57,22 @@ async def _driven(claim: RolloutClaim) -> Any:
     try:
         return await _steps(claim)
     except JobStopped as stopped:
-        await tasks.roll_back(claim, str(stopped))
+        await _back(claim, str(stopped))
         return Cancelled(message=f"rollout {claim.number} of {claim.name} stopped: {stopped}")
     except LeaseLost:
         raise  # another process drives it; it is no business of ours any more
     except Exception as error:
-        await artifacts.show_failure(claim, error)
         words = str(error) if isinstance(error, CatchmentError) else f"{type(error).__name__}: {error}"
-        await tasks.roll_back(claim, words)
+        await _back(claim, words, error)
         raise
+
+
+async def _back(claim: RolloutClaim, why: str, error: Exception | None = None) -> None:
+    """The traffic first, then the page: a Prefect server that is slow to take it keeps nothing waiting."""
+    try:
+        await tasks.roll_back(claim, why)
+    finally:
+        await artifacts.show_end(claim, error)
 
 
 async def _steps(claim: RolloutClaim) -> Any:
@@ -83,4 +90,5 @@ async def _steps(claim: RolloutClaim) -> Any:
         return True
     await tasks.promote(claim)
     await tasks.retire(claim)
+    await artifacts.show_end(claim)
     return f"{claim.namespace}/{claim.name}"

@@ -1,16 +1,23 @@
-"""What a person sees of a rollout in the Prefect UI: each step's comparison, and why it was rolled back.
+"""What a person sees of a rollout in the Prefect UI: each step's comparison, and a page of how it ended.
 
 Artifacts are a view. A server that does not take one costs a warning and never a step.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import Any
 
 from prefect.artifacts import acreate_markdown_artifact, acreate_table_artifact
 
+from catchment.errors import CatchmentError
+from catchment.serving import reporting
 from catchment.serving.claim import RolloutClaim
 from flows.artifacts import shown
+from tasks.store import process_store
+
+log = logging.getLogger(__name__)
 
 
 def _key(claim: RolloutClaim, what: str) -> str:
@@ -39,15 +46,14 @@ def _table(facts: dict[str, Any]) -> list[dict[str, Any]]:
     return [*rows, {"": "mirrored requests answered otherwise", "stable": "", "new": said}]
 
 
-async def show_failure(claim: RolloutClaim, error: Exception) -> None:
-    """Why a rollout goes back."""
-    facts = getattr(error, "facts", None) or {}
-    lines = [f"**Rollout {claim.number} of {claim.name} is rolled back**: {error}"]
-    if "median_ms" in facts:
-        lines += ["", "| | stable | new |", "|---|---|---|"]
-        lines += [f"| {row['']} | {row['stable']} | {row['new']} |" for row in _table(facts)]
-    await shown(
-        acreate_markdown_artifact(
-            markdown="\n".join(lines), key=_key(claim, "back"), description="Why it was rolled back"
-        )
-    )
+async def show_end(claim: RolloutClaim, error: Exception | None = None) -> None:
+    """The page of a rollout that has ended, or goes back for `error`: one key for all of a serving's."""
+    try:
+        found = await asyncio.to_thread(reporting.report, process_store(), claim)
+    except CatchmentError as gone:  # deleted meanwhile, or the store does not answer
+        log.warning("rollout=%s/%s/%d not shown: %s", claim.namespace, claim.name, claim.number, gone)
+        return
+    text = reporting.page(f"{claim.namespace}/{claim.name}", found, getattr(error, "facts", None))
+    told = f"Rollout {claim.number} of {claim.name}: {found['phase']}"
+    key = f"serving-{claim.namespace}-{claim.name}"
+    await shown(acreate_markdown_artifact(markdown=text, key=key, description=told))

@@ -160,6 +160,10 @@ def test_a_version_that_does_not_load_fails_with_its_reason_in_prefect_too(
     run = f"{system.prefect_url}/api/flow_runs/{now['rollout']['flowRunID']}"
     failed = lambda: httpx.get(run).json()["state"]["type"] == "FAILED"  # noqa: E731
     wait_until(failed, timeout_s=20, what="the run to be failed")
+    wanted = {"artifacts": {"key": {"any_": ["serving-default-hopeless"]}}}
+    (page,) = httpx.post(f"{system.prefect_url}/api/artifacts/filter", json=wanted).json()
+    assert page["data"].startswith("# default/hopeless, rollout 1: Failed")
+    assert "| new | default | default/served:broken | `sha256:" in page["data"]
     assert http.delete(f"{SERVINGS}/hopeless").status_code == 204
     gone = lambda: http.get(f"{SERVINGS}/hopeless").status_code == 404  # noqa: E731
     wait_until(gone, timeout_s=30, what="the serving to be gone")

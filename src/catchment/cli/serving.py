@@ -76,9 +76,13 @@ def update(
     as_json: bool,
     **short: Any,
 ) -> None:
-    """Change a serving: another model, or anything else that runs, is rolled out step by step."""
-    body = bodies.composed(name, read_object(source, "the serving") if source else None, short)
+    """Change what the options say of a serving and leave the rest, or replace it by a file.
+
+    Another model, or anything else that runs, is rolled out step by step.
+    """
+    document = bodies.alone(read_object(source, "the serving"), short) if source else None
     with connect(server, token_file) as client:
+        body = document or bodies.changed(client.servings.get(name, namespace=namespace).document, short)
         _report(client.servings.update(name, body, namespace=namespace), as_json)
 
 

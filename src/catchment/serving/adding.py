@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Row, insert
@@ -17,20 +18,18 @@ from catchment.store.schema import serving_rollouts
 def add_rollout(
     tx: Transaction,
     row: Row[Any],
-    body: dict[str, Any],
-    spec: dict[str, Any],
+    said: Mapping[str, Any],
     actor: Actor,
     target: int | None = None,
 ) -> int:
-    """A new rollout of a serving that has none under way; its number."""
+    """A new rollout of a serving that has none under way; its number. `said` is as `rows.said` has it."""
     number = int(row.last_rollout) + 1
     values = {
         "serving_uid": row.uid,
         "number": number,
         "kind": "rollout" if target is None else "rollback",
         "target": target,
-        "body": body,
-        "spec": spec,
+        **rows.kept_of(said),
         "phase": RolloutPhase.PENDING,
         "message": "waiting for a runner",
         "created_by": who(actor),

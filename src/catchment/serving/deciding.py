@@ -11,6 +11,7 @@ from catchment.errors import WrongState
 from catchment.serving import rows
 from catchment.serving.adding import add_rollout
 from catchment.serving.states import RolloutPhase
+from catchment.serving.undoing import PROMOTED_STEP
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import serving_rollouts
@@ -28,7 +29,7 @@ def rollback(store: Store, namespace: str, name: str, to: int | None, actor: Act
 
     Raises:
         NotFound: no such serving or rollout.
-        WrongState: there is nothing to go back to.
+        WrongState: there is nothing to go back to, or the rollout has its version in place already.
     """
 
     def step(tx: Transaction) -> None:
@@ -38,13 +39,15 @@ def rollback(store: Store, namespace: str, name: str, to: int | None, actor: Act
         if row.rolling is not None:
             if to is not None:
                 raise WrongState(f"rollout {row.rolling} is under way; roll it back first, without a number")
+            _refuse_promoted(tx, row)
             request_stop(tx, row, f"rollback was asked for by {actor.login}")
             return
         back = _earlier(tx, row, to)
         reason = f"rollback to {back.number} was asked for by {actor.login}"
-        rows.change(tx, row.uid, body=back.body, spec=back.spec, generation=row.generation + 1)
+        said = {"labels": row.labels, "annotations": row.annotations, **rows.said(back)}
+        rows.change(tx, row.uid, generation=row.generation + 1, **said)
         rows.event(tx, row.uid, "RollbackAsked", reason, "Warning")
-        add_rollout(tx, row, back.body, back.spec, actor, target=back.number)
+        add_rollout(tx, row, said, actor, target=back.number)
 
     store.db.write(step)
 
@@ -62,6 +65,8 @@ def decide(store: Store, namespace: str, name: str, approved: bool, actor: Actor
         rollout = rows.rollout(tx, row.uid, row.rolling, lock=True) if row.rolling is not None else None
         if rollout is None or rollout.phase != RolloutPhase.AWAITING_APPROVAL or rollout.approval != "asked":
             raise WrongState(f"no rollout of serving {name!r} waits for approval")
+        if rollout.stop_requested:
+            raise WrongState(f"rollout {rollout.number} of serving {name!r} is stopping: {rollout.message}")
         said = "approved" if approved else "rejected"
         told = f"{said} by {actor.login}"
         values: dict[str, Any] = {"approval": said, "approved_by": actor.login[:80], "message": told}
@@ -77,13 +82,14 @@ def stop_rollout(store: Store, namespace: str, name: str, actor: Actor) -> None:
 
     Raises:
         NotFound: no such serving.
-        WrongState: none is under way.
+        WrongState: none is under way, or it has its version in place already.
     """
 
     def step(tx: Transaction) -> None:
         row = rows.require(tx, namespace, name, lock=True)
         if row.rolling is None:
             raise WrongState(f"no rollout of serving {name!r} is under way")
+        _refuse_promoted(tx, row)
         request_stop(tx, row, f"stop was asked for by {actor.login}")
 
     store.db.write(step)
@@ -115,20 +121,26 @@ def _earlier(tx: Transaction, row: Row[Any], to: int | None) -> Row[Any]:
         return found
     if row.stable is None:
         raise WrongState(f"serving {row.name!r} has no state to go back to")
-    stable = rows.rollout(tx, row.uid, row.stable)
-    runs = stable.target or stable.number
-    mine = (
-        (serving_rollouts.c.serving_uid == row.uid)
-        & (serving_rollouts.c.phase == RolloutPhase.PROMOTED)
-        & (serving_rollouts.c.kind == "rollout")
-        & (serving_rollouts.c.number < runs)
-    )
-    earlier = tx.execute(
-        select(serving_rollouts).where(mine).order_by(serving_rollouts.c.number.desc()).limit(1)
-    ).first()
-    if earlier is None:
-        raise WrongState(f"serving {row.name!r} has no earlier state: rollout {runs} was its first")
-    return earlier
+    runs = _made_it(tx, row.uid, row.stable)
+    before = runs.steps[PROMOTED_STEP]["before"]
+    if before is None:
+        raise WrongState(f"serving {row.name!r} has no earlier state: rollout {runs.number} was its first")
+    return _made_it(tx, row.uid, before)
+
+
+def _made_it(tx: Transaction, uid: str, number: int) -> Row[Any]:
+    """The rollout that made what a promoted one runs: itself, or the one that a rollback returned to."""
+    found = rows.rollout(tx, uid, number)
+    return found if found.target is None else rows.rollout(tx, uid, found.target)
+
+
+def _refuse_promoted(tx: Transaction, row: Row[Any]) -> None:
+    """A stop that would be taken and change nothing is refused: such a rollout only goes on."""
+    if PROMOTED_STEP in rows.rollout(tx, row.uid, row.rolling).steps:
+        raise WrongState(
+            f"rollout {row.rolling} of serving {row.name!r} has taken all of the traffic and only ends what "
+            "was there before; roll it back when it has ended"
+        )
 
 
 def request_stop(tx: Transaction, row: Row[Any], message: str) -> None:

@@ -61,7 +61,7 @@ def create(store: Store, namespace: str, body: object, actor: Actor) -> str:
         tx.execute(insert(servings).values(**values))
         rows.event(tx, uid, "Created", f"created by {actor.login}")
         _ignored(tx, uid, new)
-        add_rollout(tx, rows.by_uid(tx, uid), new.body, new.spec.model_dump(mode="json"), actor)
+        add_rollout(tx, rows.by_uid(tx, uid), values, actor)
 
     try:
         store.db.write(step)
@@ -89,15 +89,16 @@ def update(store: Store, namespace: str, name: str, body: object, actor: Actor) 
         if new.backend != row.backend:
             raise InvalidField("backend", f"is {row.backend!r} and cannot be changed; make another serving")
         spec = new.spec.model_dump(mode="json")
-        said = {"labels": new.labels, "annotations": new.annotations, "body": new.body}
+        said = {"spec": spec, "labels": new.labels, "annotations": new.annotations, "body": new.body}
+        rows.change(tx, row.uid, generation=row.generation + 1, **said)
+        _ignored(tx, row.uid, new)
         if _runs_alike(spec, row.spec) and row.state == State.AVAILABLE:
-            rows.change(tx, row.uid, spec=spec, generation=row.generation + 1, **said)
+            # What the next rollout returns to, should it go back.
+            rows.change_rollout(tx, row.uid, row.stable, **rows.kept_of(said))
             rows.event(tx, row.uid, "Updated", f"changed by {actor.login}; what runs stays as it is")
             return
-        rows.change(tx, row.uid, spec=spec, generation=row.generation + 1, **said)
         rows.event(tx, row.uid, "Updated", f"changed by {actor.login}")
-        _ignored(tx, row.uid, new)
-        add_rollout(tx, row, new.body, spec, actor)
+        add_rollout(tx, row, said, actor)
 
     store.db.write(step)
 

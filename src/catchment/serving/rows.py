@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from sqlalchemy import Row, func, insert, select, update
@@ -85,6 +86,18 @@ def end_rollout(tx: Transaction, uid: str, number: int, phase: RolloutPhase, mes
         f"rollout {number}: {message}",
         "Normal" if phase == RolloutPhase.PROMOTED else "Warning",
     )
+
+
+def kept_of(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What users say of a serving (its columns body, spec, labels, annotations) as columns of a rollout."""
+    around = {"labels": said["labels"], "annotations": said["annotations"]}
+    return {"body": {**said["body"], "metadata": around}, "spec": said["spec"]}
+
+
+def said(rollout: Row[Any]) -> dict[str, Any]:
+    """What was said when a rollout began, as columns of its serving."""
+    body = dict(rollout.body)
+    return {"body": body, "spec": rollout.spec, **body.pop("metadata", {})}
 
 
 def spec_of(row: Row[Any]) -> ServingSpec:

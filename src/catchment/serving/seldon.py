@@ -13,7 +13,8 @@ from catchment.registry.references import Reference
 if TYPE_CHECKING:
     from catchment.serving.spec import ServingSpec
 
-API_VERSION, KIND = "machinelearning.seldon.io/v1", "SeldonDeployment"
+GROUP, KIND = "machinelearning.seldon.io/", "SeldonDeployment"
+API_VERSION = GROUP + "v1"
 IGNORED = frozenset({"svcOrchSpec", "engineResources", "explainer", "ssl", "progressDeadlineSeconds"})
 """Of predictors: parts of Seldon's own data plane, which Catchment does without."""
 REFUSED = {"shadow": "mirrors traffic by itself", "trafficMatchs": "splits traffic by weight"}
@@ -121,12 +122,31 @@ def _predictor(known: _Predictor, where: str, count: int, replicas: int | None) 
         "model": graph.model_uri,
         "format": next((each.value for each in graph.parameters if each.name == "format"), None) or None,
         "runtime": graph.implementation or "",
-        "replicas": known.replicas or replicas or 1,
+        "replicas": next(each for each in (*_own(known), known.replicas, replicas, 1) if each is not None),
         "traffic": traffic,
         "resources": container.get("resources") or {},
-        "env": {each["name"]: str(each["value"]) for each in variables if "value" in each},
-        "pod": pod,
+        "env": {each["name"]: str(each["value"]) for each in variables if each.get("value") is not None},
+        "pod": {} if _says_no_more(pod) else pod,
     }
+
+
+def _own(known: _Predictor) -> list[int | None]:
+    """As Seldon has it: a component's number of replicas goes before its predictor's."""
+    return [component.replicas for component in known.components]
+
+
+def _says_no_more(pod: dict[str, Any]) -> bool:
+    """Whether a pod spec says nothing that the predictor's resources and variables do not say already.
+
+    The short form has no pod spec, but the SeldonDeployment that is shown for it has: both must run alike.
+    """
+    if pod.keys() - {"containers"}:
+        return False
+    return all(
+        not {key for key, value in container.items() if value} - {"name", "resources", "env"}
+        and all(not each.keys() - {"name", "value"} for each in container.get("env") or [])
+        for container in pod.get("containers") or []
+    )
 
 
 def _pod(known: _Predictor, where: str) -> dict[str, Any]:
@@ -141,7 +161,7 @@ def _pod(known: _Predictor, where: str) -> dict[str, Any]:
         raise InvalidField(
             f"{where}.componentSpecs.0.metadata.name", f"is {named!r}, the graph is {known.graph.name!r}"
         )
-    containers = component.spec.get("containers", [])
+    containers = component.spec.get("containers") or []
     if not isinstance(containers, list) or len(containers) > 1:
         raise InvalidField(f"{where}.componentSpecs.0.spec.containers", "must have one entry")
     for container in containers:

@@ -162,8 +162,10 @@ def parse(body: object, namespace: str, backend: str, name: str | None = None) -
     """
     if not isinstance(body, dict):
         raise InvalidField("body", "an object is required: a SeldonDeployment, or name and model")
+    _check_kind(body)
     meta = _metadata(body, namespace, name)
-    spec = body.get("spec", {k: v for k, v in body.items() if k not in _AROUND})
+    around = _AROUND if "metadata" in body else _AROUND | _FLAT
+    spec = body.get("spec", {k: v for k, v in body.items() if k not in around})
     if not isinstance(spec, dict):
         raise InvalidField("spec", "must be an object with predictors, or with model")
     is_seldon = "predictors" in spec
@@ -172,7 +174,7 @@ def parse(body: object, namespace: str, backend: str, name: str | None = None) -
         if is_seldon:
             tree, ignored = seldon.understood(spec)
             annotated = {key: _annotation(meta, key) for key in ("canary", "server")}
-            made = ServingSpec.model_validate(
+            made = _validated(
                 {**tree, **{key: value for key, value in annotated.items() if value is not None}}
             )
             backend = meta.annotations.get(ANNOTATION + "backend", backend)
@@ -185,7 +187,7 @@ def parse(body: object, namespace: str, backend: str, name: str | None = None) -
         raise invalid_field(error, "spec" if "spec" in body else "") from None
     if backend not in BACKENDS:
         raise InvalidField("backend", f"{backend!r} must be one of {', '.join(BACKENDS)}")
-    _check(made, str(meta.name))
+    _check(made, "" if is_seldon else "spec.model" if "spec" in body else "model")
     annotations = dict(meta.annotations)
     if not is_seldon:
         annotations |= _annotations(short)
@@ -201,9 +203,34 @@ def parse(body: object, namespace: str, backend: str, name: str | None = None) -
     )
 
 
-_AROUND = frozenset(
-    {"apiVersion", "kind", "metadata", "name", "namespace", "labels", "annotations", "status"}
-)
+_FLAT = frozenset({"name", "namespace", "labels", "annotations"})
+"""In the short form the parts of metadata may stand beside the model."""
+_AROUND = frozenset({"apiVersion", "kind", "metadata", "status"})
+
+
+def _check_kind(body: Mapping[str, Any]) -> None:
+    """Refuse another object, and what stands beside `spec` and would not be looked at."""
+    kind, version = body.get("kind"), body.get("apiVersion")
+    if kind not in (None, "", seldon.KIND):
+        raise InvalidField("kind", f"is {kind!r}, must be {seldon.KIND!r}, or left out")
+    if version and not str(version).startswith(seldon.GROUP):
+        raise InvalidField("apiVersion", f"is {version!r}, must be {seldon.API_VERSION!r}, or left out")
+    if "spec" in body:
+        for field in sorted(body.keys() - _AROUND - {"spec"}):
+            raise InvalidField(field, "cannot stand beside spec; it belongs into spec or metadata")
+
+
+def _validated(tree: dict[str, Any]) -> ServingSpec:
+    """The spec of a SeldonDeployment. Raises InvalidField, with the field's place in what was sent."""
+    try:
+        return ServingSpec.model_validate(tree)
+    except ValidationError as error:
+        found = invalid_field(error, "spec")
+        field = re.sub(r"^spec\.(?=(canary|server)\b)", f"metadata.annotations.{ANNOTATION}", found.field)
+        field = re.sub(r"^(spec\.predictors\.\d+\.graph)$", r"\1.name", field)
+        container = "componentSpecs.0.spec.containers.0"
+        field = re.sub(r"^(spec\.predictors\.\d+)\.(?=(resources|env)\b)", rf"\1.{container}.", field)
+        raise InvalidField(field, found.problem) from None
 
 
 def _metadata(body: Mapping[str, Any], namespace: str, name: str | None) -> Metadata:
@@ -270,7 +297,8 @@ def _generation(body: Mapping[str, Any]) -> int | None:
     return int(said)
 
 
-def _check(spec: ServingSpec, serving: str) -> None:
+def _check(spec: ServingSpec, model_field: str) -> None:
+    """What goes beyond a field's own type; `model_field` is where the short form has the model."""
     names = [each.name for each in spec.predictors]
     if len(set(names)) != len(names):
         raise InvalidField("spec.predictors", f"two are called {max(names, key=names.count)!r}")
@@ -281,6 +309,9 @@ def _check(spec: ServingSpec, serving: str) -> None:
         try:
             formats.named(each.format or "Others")
         except FormatMismatch as error:
-            raise InvalidField(f"spec.predictors.{index}.graph.parameters.format", str(error)) from None
+            field = (
+                model_field.replace("model", "format") or f"spec.predictors.{index}.graph.parameters.format"
+            )
+            raise InvalidField(field, str(error)) from None
         if MODEL_ID.fullmatch(each.model) is None:
-            seldon.version_of(each.model, f"spec.predictors.{index}.graph.modelUri")
+            seldon.version_of(each.model, model_field or f"spec.predictors.{index}.graph.modelUri")

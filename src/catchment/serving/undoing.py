@@ -57,14 +57,12 @@ def undo(store: Store, uid: str, number: int, why: str, *, owner: str | None = N
     Raises:
         Unreachable: the backend does not answer; the rollout stays as it is.
     """
-    serving = store.db.read(lambda tx: rows.by_uid(tx, uid))
-    rollout = store.db.read(lambda tx: rows.rollout(tx, uid, number))
+    serving, rollout = store.db.write(lambda tx: _going_back(tx, uid, number, why, owner))
     if rollout.phase in ENDED or (owner is not None and rollout.lease_owner != owner):
         return
     if PROMOTED_STEP in rollout.steps:
         complete(store, uid, number)
         return
-    store.db.write(lambda tx: _going_back(tx, uid, number, why))
     backend = open_backend(store, serving.backend)
     new = {each.key for each in rows.workloads_of(rollout)}
     kept = {each.key for each in store.db.read(lambda tx: rows.stable_workloads(tx, serving))}
@@ -76,13 +74,23 @@ def undo(store: Store, uid: str, number: int, why: str, *, owner: str | None = N
     store.db.write(lambda tx: _end(tx, uid, number, why))
 
 
-def _going_back(tx: Transaction, uid: str, number: int, why: str) -> None:
-    """From here on it goes back and not on, whoever takes it up when the backend answers again."""
-    rows.by_uid(tx, uid, lock=True)
+def _going_back(
+    tx: Transaction, uid: str, number: int, why: str, owner: str | None
+) -> tuple[Row[Any], Row[Any]]:
+    """From here on it goes back and not on, whoever takes it up when the backend answers again.
+
+    Decided under the lock that a promotion takes: one that comes first stays.
+
+    Returns:
+        The serving and the rollout as they were found.
+    """
+    serving = rows.by_uid(tx, uid, lock=True)
     rollout = rows.rollout(tx, uid, number, lock=True)
-    if rollout.phase not in ENDED and not rollout.stop_requested:
+    promoted, others = PROMOTED_STEP in rollout.steps, owner not in (None, rollout.lease_owner)
+    if rollout.phase not in ENDED and not rollout.stop_requested and not promoted and not others:
         rows.change_rollout(tx, uid, number, stop_requested=True, message=why[:2000])
         rows.event(tx, uid, "RollingBack", f"rollout {number}: {why}", "Warning")
+    return serving, rollout
 
 
 def _end(tx: Transaction, uid: str, number: int, why: str) -> None:
@@ -97,8 +105,8 @@ def _end(tx: Transaction, uid: str, number: int, why: str) -> None:
         return
     stable = rows.rollout(tx, uid, serving.stable)
     rows.end_rollout(tx, uid, number, RolloutPhase.ROLLED_BACK, why)
-    said = f"rollout {number} was rolled back: {why}"[:2000]
-    rows.change(tx, uid, body=stable.body, spec=stable.spec, message=said)
+    told = f"rollout {number} was rolled back: {why}"[:2000]
+    rows.change(tx, uid, message=told, generation=serving.generation + 1, **rows.said(stable))
 
 
 def complete(store: Store, uid: str, number: int) -> None:

@@ -1,4 +1,4 @@
-"""`catchment serving predict`: what is sent to the gateway, and what is printed."""
+"""`catchment serving`: what is sent to the server and its gateway, and what is printed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
+
+from catchment.cli import serving_bodies as bodies
+from catchment.errors import Refused
+from catchment.serving.spec import parse
 
 Command = Callable[..., Result]
 METADATA = {"name": "digits", "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}], "outputs": []}
@@ -94,3 +98,27 @@ def test_what_cannot_be_asked_is_said(command: Command, gateway: Gateway, tmp_pa
     done = command("serving", "predict", "digits", str(tmp_path / "rows.json"), *options)
     assert "names its inputs itself" in done.stderr
     assert gateway.bodies == []
+
+
+def shown(**short: object) -> dict[str, object]:
+    """A serving as the server shows it."""
+    new = parse({"name": "digits", "model": "default/digits:v1", **short}, "default", "local")
+    meta = {"name": "digits", "namespace": "default", "resourceVersion": "3"}
+    return {**new.body, "metadata": {**meta, "labels": {"a": "b"}, "annotations": new.annotations}}
+
+
+def test_an_update_changes_what_its_options_say_and_leaves_the_rest() -> None:
+    before = shown(
+        replicas=2, env={"TZ": "UTC"}, canary={"steps": [10], "approval": True}, server={"queue": 9}
+    )
+    body = bodies.changed(before, {"model": "default/digits:v2", "approval": False, "replicas": None})
+    new = parse(body, "default", "local")
+    old = parse(before, "default", "local")
+    assert new.generation == 3
+    assert (new.labels, new.spec.server) == ({"a": "b"}, {"queue": 9})
+    assert new.spec.predictors == (old.spec.predictors[0].model_copy(update={"model": "default/digits:v2"}),)
+    assert new.spec.canary == old.spec.canary.model_copy(update={"approval": False})
+    scaled = parse(bodies.changed(before, {"replicas": 4, "format_": "ONNX"}), "default", "local")
+    assert (scaled.spec.predictors[0].replicas, scaled.spec.predictors[0].format) == (4, "ONNX")
+    with pytest.raises(Refused, match="nothing is to be changed"):
+        bodies.changed(before, {"model": None, "approval": None})

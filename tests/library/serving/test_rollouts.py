@@ -10,6 +10,8 @@ from catchment import faults
 from catchment.errors import InvalidField, WrongState
 from catchment.serving import deciding, manager
 from catchment.serving.backends import open_backend
+from catchment.serving.claim import RolloutClaim
+from catchment.serving.reporting import page, report
 from catchment.serving.rows import key_of
 from tests.library.serving.conftest import ANNA, QUICK, Serving, classifier
 
@@ -29,6 +31,12 @@ def versions(serving: Serving) -> dict[str, str]:
 def routed(serving: Serving, name: str) -> dict[str, int]:
     row = serving.row(name)
     return open_backend(serving.store, row.backend).routed(key_of(row))
+
+
+def claim_of(serving: Serving, name: str) -> RolloutClaim:
+    """As the flow of the newest rollout has it."""
+    row = serving.row(name)
+    return RolloutClaim(row.uid, row.namespace, row.name, row.last_rollout, "run")
 
 
 def keys(serving: Serving, name: str) -> set[str]:
@@ -56,6 +64,11 @@ def test_a_serving_s_life(serving: Serving, versions: dict[str, str]) -> None:
     found = status["rollout"]["steps"]
     assert {"shift-5", "shift-25", "shift-50"} < found.keys()
     assert found["shift-5"]["probes"] == {"stable": 4, "new": 4}
+    told = page("default/digits", report(serving.store, claim_of(serving, "digits")))
+    assert told.startswith("# default/digits, rollout 2: Promoted\n\ndefault/net:v2 takes the traffic")
+    assert f"| before | default | default/net:v1 | `{serving.digest(versions['v1'])}` |" in told
+    assert f"| new | default | default/net:v2 | `{serving.digest(versions['v2'])}` |" in told
+    assert "| 25 % | 0 / 0 | 4 / 4 | 0.0 / 0.0 |" in told
 
     deciding.rollback(serving.store, "default", "digits", None, ANNA)
     shown = serving.roll("digits")
@@ -69,6 +82,23 @@ def test_a_serving_s_life(serving: Serving, versions: dict[str, str]) -> None:
         *("Created", "Pending", "RolloutStarted", "Resolved", "Applied", "Ready")
     ]
     serving.remove("digits")
+
+
+def test_a_rollback_returns_to_what_served_before_and_never_to_what_was_left(
+    serving: Serving, versions: dict[str, str]
+) -> None:
+    serving.create("back", "v1")
+    serving.roll("back")
+    serving.update("back", "v2")
+    serving.roll("back")
+    deciding.rollback(serving.store, "default", "back", None, ANNA)
+    serving.roll("back")
+    serving.update("back", "v2", replicas=2)
+    serving.roll("back")
+    deciding.rollback(serving.store, "default", "back", None, ANNA)
+    status = serving.roll("back")["status"]
+    assert (status["rollout"]["to"], status["models"][0]["reference"]) == (1, "default/net:v1")
+    serving.remove("back")
 
 
 @pytest.mark.parametrize(
@@ -94,6 +124,25 @@ def test_a_version_that_cannot_serve_leaves_the_stable_one_as_it_was(
     assert after["spec"] == before["spec"]
     assert routed(serving, name) == {f"{name}-default-r1": 100}
     assert serving.row(name).rolling is None
+
+
+def test_what_goes_back_takes_all_that_was_said_with_it(serving: Serving, versions: dict[str, str]) -> None:
+    serving.create("said", "v1", labels={"team": "a"}, backend="local")
+    serving.roll("said")
+    serving.update("said", "v1", labels={"team": "b"}, canary={**QUICK, "min_requests": 7})
+    assert serving.row("said").rolling is None, "what runs is the same"
+    before, spec = serving.get("said"), serving.row("said").spec
+    serving.update("said", "broken", labels={"team": "c"}, canary=QUICK, server={"queue": 9})
+    read_meanwhile = serving.get("said")
+    after = serving.roll("said")
+    assert after["status"]["rollout"]["phase"] == "RolledBack"
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["labels"] == {"team": "b"}
+    assert after["metadata"]["annotations"] == before["metadata"]["annotations"]
+    assert serving.row("said").spec == spec
+    with pytest.raises(WrongState, match="was changed since"):
+        manager.update(serving.store, "default", "said", read_meanwhile, ANNA)
+    serving.remove("said")
 
 
 def test_a_first_version_that_cannot_run_fails_the_serving(
@@ -158,6 +207,8 @@ def test_a_stopped_rollout_goes_back(serving: Serving, versions: dict[str, str])
     serving.update("halted", "v2", canary={**QUICK, "approval": True})
     serving.roll("halted")
     deciding.rollback(serving.store, "default", "halted", None, ANNA)
+    with pytest.raises(WrongState, match="is stopping: rollback was asked for"):
+        deciding.decide(serving.store, "default", "halted", True, ANNA)
     from catchment.serving.supervise import Rollouts
 
     (row,) = [
@@ -171,6 +222,26 @@ def test_a_stopped_rollout_goes_back(serving: Serving, versions: dict[str, str])
 
 class Killed(BaseException):
     """Stands for SIGKILL at a named point."""
+
+
+def test_what_has_taken_the_traffic_is_not_stopped_with_a_word_that_does_nothing(
+    serving: Serving, versions: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reach(here: str) -> None:
+        if here == "after_promote":
+            raise Killed
+
+    serving.create("late", "v1")
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "reach", reach)
+        with pytest.raises(Killed):
+            serving.roll("late")
+    with pytest.raises(WrongState, match="rollout 1 of serving 'late' has taken all of the traffic"):
+        deciding.rollback(serving.store, "default", "late", None, ANNA)
+    with pytest.raises(WrongState, match="roll it back when it has ended"):
+        deciding.stop_rollout(serving.store, "default", "late", ANNA)
+    assert serving.roll("late", attempt=2)["status"]["rollout"]["phase"] == "Promoted"
+    serving.remove("late")
 
 
 POINTS = ("after_resolve", "after_apply", "after_ready", "after_smoke", "after_shift", "after_promote")
