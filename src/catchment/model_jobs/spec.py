@@ -1,26 +1,22 @@
-"""What users send as a ModelJob: the document's object, in JSON or YAML."""
+"""What users send as a ModelJob: the document's object."""
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from catchment.catalog.spec import CHECKPOINT
-from catchment.errors import BadArtifact, FormatMismatch, InvalidField
+from catchment.errors import FormatMismatch, InvalidField
 from catchment.findings import invalid_field
-from catchment.models import documents, formats
+from catchment.models import formats
 from catchment.registry.references import Reference, parse_reference
 
 API_VERSION, KIND = "kleveross.io/v1alpha1", "ModelJob"
 NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _LABEL = r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-_NO_BLANK = re.compile(rb"^(apiVersion|kind):(?=[^\s])", re.MULTILINE)
-"""As the document prints its example: YAML asks for a blank after the colon."""
 EXTRACT, CONVERT = "modeljob/extract", "modeljob/convert"
 """Labels that the original sets, with "true"."""
 
@@ -118,26 +114,6 @@ class NewModelJob:
     spec: Spec
     source: Reference
     target: Reference
-
-
-def read_body(raw: bytes, content_type: str) -> object:
-    """The tree of a body in YAML, of which JSON is a part.
-
-    Raises:
-        InvalidField: it is none, gives a key twice, or uses what only YAML can (aliases, tags).
-    """
-    if len(raw) > documents.MAX_YAML_BYTES:
-        raise InvalidField("body", f"is larger than {documents.MAX_YAML_BYTES} bytes")
-    text = _NO_BLANK.sub(rb"\1: ", raw)
-    try:
-        documents.read_yaml(text, "the body")
-        if twice := documents.repeated_key(text.decode()):
-            raise InvalidField(twice, "is given twice")
-        return yaml.safe_load(text)
-    except (BadArtifact, yaml.YAMLError, ValueError) as error:
-        raise InvalidField(
-            "body", f"is no JSON and no YAML ({content_type or 'no Content-Type'}): {error}"
-        ) from None
 
 
 def parse(body: object, namespace: str) -> NewModelJob:

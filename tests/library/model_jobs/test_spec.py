@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from catchment.errors import InvalidField
-from catchment.model_jobs.spec import CONVERT, EXTRACT, parse, read_body
+from catchment.model_jobs.body import read_body
+from catchment.model_jobs.spec import CONVERT, EXTRACT, parse
 
 EXAMPLE = """
 apiVersion:kleveross.io/v1alpha1
