@@ -15,7 +15,7 @@ from catchment.catalog import content
 from catchment.catalog import manager as catalog
 from catchment.errors import JobStopped, WrongState
 from catchment.faults import FOLDER_VARIABLE
-from catchment.model_jobs import local, manager, steps
+from catchment.model_jobs import local, manager, pushing, steps
 from catchment.model_jobs.claim import claim
 from catchment.model_jobs.manager import work_folder
 from catchment.store import Store
@@ -191,6 +191,25 @@ def test_a_killed_process_is_gone_on_from_at_every_step(
     assert work(store, attempt=2)["status"]["phase"] == "Succeeded"
     assert reasons(store).count("Converted") == 1
     assert version(store, "net", "v2")["state"] == "ready"
+
+
+def test_a_push_that_broke_off_behind_its_transaction_is_not_held_against_itself(
+    store: Store, onnx_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.create(store, "default", body(extraction={}, desiredTag="default/net:v2"), ANNA)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pushing, "_show", full)
+        with pytest.raises(OSError, match="No space"):
+            work(store)
+    ended = work(store, attempt=2)
+    assert ended["status"]["phase"] == "Succeeded", ended["status"]["message"]
+    pushed = {"modelID": version(store, "net", "v2")["id"], "reference": "default/net:v2"}
+    assert ended["status"]["steps"]["push"] == pushed
+    assert reasons(store).count("Pushed") == 1
 
 
 def test_a_stopped_job_ends_as_failed_with_that_message(store: Store, onnx_model: dict[str, Any]) -> None:
