@@ -6,11 +6,13 @@ import secrets
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from catchment.catalog.spec import CHECKPOINT
-from catchment.errors import FormatMismatch, InvalidField
+from catchment.errors import ConversionFailed, FormatMismatch, InvalidField
 from catchment.findings import invalid_field
+from catchment.formats.convert import routes
+from catchment.formats.convert.tensor_spec import TensorSpec
 from catchment.models import formats
 from catchment.registry.references import Reference, parse_reference
 
@@ -48,11 +50,16 @@ class Conversion(_Object):
 
 
 class Input(_Object):
-    """The shape of an input, where neither the files nor the version's signature say it. -1 is open."""
+    """The shape of an input, where neither the files nor the version's signature say it. -1 is open.
+
+    A signature calls it `size`, and may be given back so.
+    """
 
     name: Text
-    shape: Annotated[list[Annotated[int, Field(ge=-1)]], Field(max_length=32)]
-    dtype: Annotated[str, Field(alias="dType", max_length=20)] = "float32"
+    shape: Annotated[
+        list[int], Field(validation_alias=AliasChoices("shape", "size"), serialization_alias="shape")
+    ]
+    dtype: Annotated[str, Field(alias="dType")] = "float32"
 
 
 class Variable(_Object):
@@ -136,6 +143,8 @@ def parse(body: object, namespace: str) -> NewModelJob:
     source = tagged(spec.model, "spec.model")
     target = _target(spec, source)
     _check_formats(spec)
+    _check_inputs(spec)
+    _check_conversion(spec)
     kinds = {
         EXTRACT: spec.extraction is not None and spec.conversion is None,
         CONVERT: spec.conversion is not None,
@@ -177,3 +186,30 @@ def _check_formats(spec: Spec) -> None:
             formats.named(name or "Others")
         except FormatMismatch as error:
             raise InvalidField(field, str(error)) from None
+
+
+def _check_inputs(spec: Spec) -> None:
+    """What a conversion asks of its tensors, asked before anything runs."""
+    told = [{"name": each.name, "dType": each.dtype, "size": each.shape} for each in spec.inputs]
+    for index, each in enumerate(told):
+        try:
+            TensorSpec.from_json(each, "")
+        except InvalidField as error:
+            field = {"size": "shape"}.get(name := error.field.removeprefix("."), name)
+            raise InvalidField(f"spec.inputs.{index}.{field}", error.problem) from None
+    if len({each.name for each in spec.inputs}) != len(spec.inputs):
+        raise InvalidField("spec.inputs", "names a tensor twice")
+
+
+def _check_conversion(spec: Spec) -> None:
+    if spec.conversion is None:
+        return
+    pair = spec.conversion.mmdnn
+    try:
+        route = routes.find_route(pair.from_, pair.to)
+    except ConversionFailed as error:
+        raise InvalidField("spec.conversion.mmdnn.to", str(error)) from None
+    try:
+        routes.checked_options(route, spec.conversion.options)
+    except InvalidField as error:
+        raise InvalidField(f"spec.conversion.options.{error.field}", error.problem) from None
