@@ -13,11 +13,12 @@ from sqlalchemy import update
 
 from catchment.catalog import content
 from catchment.catalog import manager as catalog
-from catchment.errors import JobStopped, WrongState
+from catchment.errors import ConversionFailed, JobStopped, WrongState
 from catchment.faults import FOLDER_VARIABLE
-from catchment.model_jobs import local, manager, pushing, steps
+from catchment.model_jobs import local, manager, pods, pushing, steps, working
 from catchment.model_jobs.claim import claim
 from catchment.model_jobs.manager import work_folder
+from catchment.runs.logs import Selection
 from catchment.store import Store
 from catchment.store.schema import model_jobs
 from tests.library.model_jobs.conftest import ANNA, body, small_onnx, upload, work
@@ -139,6 +140,24 @@ def test_damaged_files_fail_the_job_and_not_the_coordinator(store: Store, tmp_pa
     manager.create(store, "default", body(extraction={"format": "ONNX"}), ANNA)
     assert work(store)["status"]["phase"] == "Failed"
     assert version(store, "net", "v1") == damaged
+
+
+def test_what_a_converter_printed_before_it_broke_is_in_the_jobs_log(
+    store: Store, onnx_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise ConversionFailed("base: it ended with exit code 1 and without a result", "one\nMemoryError")
+
+    manager.create(store, "default", conversion(), ANNA)
+    monkeypatch.setattr(working, "work", breaks)
+    assert work(store)["status"]["phase"] == "Failed"
+    found = pods.log_details(store, "default", "job", None, Selection())
+    assert found is not None
+    assert [line["content"] for line in found["logs"]][-3:] == [
+        "one",
+        "MemoryError",
+        "Failed: base: it ended with exit code 1 and without a result",
+    ]
 
 
 def test_a_finished_step_is_not_repeated(
