@@ -16,7 +16,8 @@ from api.errors import face
 from api.routes.registry import FAILS
 from catchment.formats.convert import listing
 from catchment.formats.convert.environments import Environments
-from catchment.model_jobs import manager, spec
+from catchment.model_jobs import manager
+from catchment.model_jobs.body import read_body
 
 NAMESPACE = "/api/v1alpha1/namespaces/{namespace}"
 JOBS = NAMESPACE + "/modeljobs"
@@ -30,7 +31,7 @@ Name = Annotated[str, Path(alias="modeljobID")]
 async def tree(request: Request) -> object:
     """The body's JSON or YAML. Raises InvalidField."""
     raw = await small_body(request)
-    return await run_in_threadpool(spec.read_body, raw, request.headers.get("content-type", ""))
+    return await run_in_threadpool(read_body, raw, request.headers.get("content-type", ""))
 
 
 Body = Annotated[object, Depends(tree)]

@@ -41,6 +41,8 @@ def push(store: Store, claim: ModelJobClaim) -> tuple[dict[str, Any], str]:
         kept = files.made_files(tx, claim.uid)
         purge.hold_blobs(store, tx, [file.digest for file in kept])
         job = held(tx, claim)
+        if job.result_id is not None:  # a run that broke off has pushed, and could not say so any more
+            return _found(job, job.result_id)
         source = catalog_rows.by_id(tx, job.source_id, lock=True)
         if source.digest != job.steps[states.PULL]["digest"]:
             raise WrongState(f"version {source.version!r} of model {source.name!r} was changed meanwhile")
@@ -73,7 +75,7 @@ def _files_of_source(tx: Transaction, uid: str) -> list[VersionFile]:
 
 def _pushed(tx: Transaction, job: Row[Any], source: Row[Any], kept: list[VersionFile]) -> dict[str, Any]:
     spec = rows.spec_of(job)
-    target = tagged(spec.desired_tag or spec.model, "spec.desiredTag")
+    target = _target(spec)
     namespaces.require(tx, target.project, for_update=True)
     there = catalog_rows.find(tx, target.project, target.name, target.tag, lock=True)
     actor = Actor(f"ModelJob {job.namespace}/{job.name}"[:80], job.created_by.get("login", ""))
@@ -85,7 +87,16 @@ def _pushed(tx: Transaction, job: Row[Any], source: Row[Any], kept: list[Version
     else:
         raise WrongState(f"{target} is there already and is not the source; give another desiredTag")
     rows.change(tx, job.uid, result_id=model_id)
+    return _found(job, model_id)
+
+
+def _found(job: Row[Any], model_id: str) -> dict[str, Any]:
+    target = _target(rows.spec_of(job))
     return {"modelID": model_id, "reference": f"{target.repository}:{target.tag}"}
+
+
+def _target(spec: Spec) -> Reference:
+    return tagged(spec.desired_tag or spec.model, "spec.desiredTag")
 
 
 def _values(job: Row[Any], source: Row[Any], spec: Spec) -> dict[str, Any]:

@@ -1,26 +1,24 @@
-"""What users send as a ModelJob: the document's object, in JSON or YAML."""
+"""What users send as a ModelJob: the document's object."""
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from catchment.catalog.spec import CHECKPOINT
-from catchment.errors import BadArtifact, FormatMismatch, InvalidField
+from catchment.errors import ConversionFailed, FormatMismatch, InvalidField
 from catchment.findings import invalid_field
-from catchment.models import documents, formats
+from catchment.formats.convert import routes
+from catchment.formats.convert.tensor_spec import TensorSpec
+from catchment.models import formats
 from catchment.registry.references import Reference, parse_reference
 
 API_VERSION, KIND = "kleveross.io/v1alpha1", "ModelJob"
 NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _LABEL = r"^([A-Za-z0-9.-]{1,253}/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-_NO_BLANK = re.compile(rb"^(apiVersion|kind):(?=[^\s])", re.MULTILINE)
-"""As the document prints its example: YAML asks for a blank after the colon."""
 EXTRACT, CONVERT = "modeljob/extract", "modeljob/convert"
 """Labels that the original sets, with "true"."""
 
@@ -52,11 +50,16 @@ class Conversion(_Object):
 
 
 class Input(_Object):
-    """The shape of an input, where neither the files nor the version's signature say it. -1 is open."""
+    """The shape of an input, where neither the files nor the version's signature say it. -1 is open.
+
+    A signature calls it `size`, and may be given back so.
+    """
 
     name: Text
-    shape: Annotated[list[Annotated[int, Field(ge=-1)]], Field(max_length=32)]
-    dtype: Annotated[str, Field(alias="dType", max_length=20)] = "float32"
+    shape: Annotated[
+        list[int], Field(validation_alias=AliasChoices("shape", "size"), serialization_alias="shape")
+    ]
+    dtype: Annotated[str, Field(alias="dType")] = "float32"
 
 
 class Variable(_Object):
@@ -120,26 +123,6 @@ class NewModelJob:
     target: Reference
 
 
-def read_body(raw: bytes, content_type: str) -> object:
-    """The tree of a body in YAML, of which JSON is a part.
-
-    Raises:
-        InvalidField: it is none, gives a key twice, or uses what only YAML can (aliases, tags).
-    """
-    if len(raw) > documents.MAX_YAML_BYTES:
-        raise InvalidField("body", f"is larger than {documents.MAX_YAML_BYTES} bytes")
-    text = _NO_BLANK.sub(rb"\1: ", raw)
-    try:
-        documents.read_yaml(text, "the body")
-        if twice := documents.repeated_key(text.decode()):
-            raise InvalidField(twice, "is given twice")
-        return yaml.safe_load(text)
-    except (BadArtifact, yaml.YAMLError, ValueError) as error:
-        raise InvalidField(
-            "body", f"is no JSON and no YAML ({content_type or 'no Content-Type'}): {error}"
-        ) from None
-
-
 def parse(body: object, namespace: str) -> NewModelJob:
     """The validated ModelJob of a body.
 
@@ -160,6 +143,8 @@ def parse(body: object, namespace: str) -> NewModelJob:
     source = tagged(spec.model, "spec.model")
     target = _target(spec, source)
     _check_formats(spec)
+    _check_inputs(spec)
+    _check_conversion(spec)
     kinds = {
         EXTRACT: spec.extraction is not None and spec.conversion is None,
         CONVERT: spec.conversion is not None,
@@ -201,3 +186,30 @@ def _check_formats(spec: Spec) -> None:
             formats.named(name or "Others")
         except FormatMismatch as error:
             raise InvalidField(field, str(error)) from None
+
+
+def _check_inputs(spec: Spec) -> None:
+    """What a conversion asks of its tensors, asked before anything runs."""
+    told = [{"name": each.name, "dType": each.dtype, "size": each.shape} for each in spec.inputs]
+    for index, each in enumerate(told):
+        try:
+            TensorSpec.from_json(each, "")
+        except InvalidField as error:
+            field = {"size": "shape"}.get(name := error.field.removeprefix("."), name)
+            raise InvalidField(f"spec.inputs.{index}.{field}", error.problem) from None
+    if len({each.name for each in spec.inputs}) != len(spec.inputs):
+        raise InvalidField("spec.inputs", "names a tensor twice")
+
+
+def _check_conversion(spec: Spec) -> None:
+    if spec.conversion is None:
+        return
+    pair = spec.conversion.mmdnn
+    try:
+        route = routes.find_route(pair.from_, pair.to)
+    except ConversionFailed as error:
+        raise InvalidField("spec.conversion.mmdnn.to", str(error)) from None
+    try:
+        routes.checked_options(route, spec.conversion.options)
+    except InvalidField as error:
+        raise InvalidField(f"spec.conversion.options.{error.field}", error.problem) from None

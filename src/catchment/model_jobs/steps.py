@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from catchment import faults
 from catchment.catalog import content
 from catchment.catalog import rows as catalog_rows
-from catchment.errors import CatchmentError, ExtractionFailed, FormatMismatch, NotFound
+from catchment.errors import CatchmentError, ConversionFailed, ExtractionFailed, FormatMismatch, NotFound
 from catchment.model_jobs import converting, rows, working
 from catchment.model_jobs.claim import ModelJobClaim, held
 from catchment.model_jobs.executing import executor
@@ -23,6 +23,8 @@ from catchment.store import Store
 from catchment.store.database import Transaction
 
 EVENTS = {PULL: "Pulled", EXTRACT: "Extracted", CONVERT: "Converted", VERIFY: "Verified", PUSH: "Pushed"}
+LOG_LINES = 200
+"""Of what a converter printed, the last ones are kept."""
 Found = dict[str, Any]
 
 
@@ -142,7 +144,7 @@ def convert(store: Store, claim: ModelJobClaim) -> tuple[Found, str]:
     """
     found = executor(store).convert(store, claim)
     if log := found.pop("log", ""):
-        store.db.write(lambda tx: rows.line(tx, claim.uid, *log.splitlines()[-200:]))
+        store.db.write(lambda tx: rows.line(tx, claim.uid, *log.splitlines()[-LOG_LINES:]))
     return found, working.told(found)
 
 
@@ -180,9 +182,13 @@ def succeed(store: Store, claim: ModelJobClaim) -> Found:
 
 
 def fail(store: Store, claim: ModelJobClaim, error: BaseException) -> None:
-    """End the job as Failed with the error's words, unless it is somebody else's now."""
+    """End the job as Failed with the error's words, unless it is somebody else's now.
+
+    What a converter printed last is in the job's log.
+    """
     words = str(error) if isinstance(error, CatchmentError) else f"{type(error).__name__}: {error}"
-    _end(store, claim, words)
+    printed = error.log if isinstance(error, ConversionFailed) else ""
+    _end(store, claim, words, printed)
 
 
 def stop(store: Store, claim: ModelJobClaim) -> None:
@@ -190,7 +196,7 @@ def stop(store: Store, claim: ModelJobClaim) -> None:
     _end(store, claim, STOPPED)
 
 
-def _end(store: Store, claim: ModelJobClaim, message: str) -> None:
+def _end(store: Store, claim: ModelJobClaim, message: str, printed: str = "") -> None:
     def step(tx: Transaction) -> None:
         row = rows.by_uid(tx, claim.uid, lock=True)
         if row.lease_owner != claim.owner:
@@ -198,6 +204,7 @@ def _end(store: Store, claim: ModelJobClaim, message: str) -> None:
         if row.phase == Phase.DELETING:
             rows.change(tx, claim.uid, lease_owner=None, lease_until=0.0)
         else:
+            rows.line(tx, claim.uid, *printed.splitlines()[-LOG_LINES:])
             rows.end(tx, claim.uid, Phase.FAILED, STOPPED if row.stop_requested else message)
 
     store.db.write(step)

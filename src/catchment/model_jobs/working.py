@@ -94,8 +94,15 @@ def work(task: Task, source: Path, made: Path, environments: Environments, stop:
             task.request(source), made, stop
         )
     except InvalidField as error:
-        raise ConversionFailed(f"spec.{error}") from error
+        raise ConversionFailed(f"{_place(error.field)}: {error.problem}") from error
     return _found(converted)
+
+
+def _place(field: str) -> str:
+    """Where the user finds a field of the conversion's request: the rest are its options."""
+    if field.startswith("signature."):
+        return f"the version's {field}"
+    return f"spec.{field}" if field.partition(".")[0] == "inputs" else f"spec.conversion.options.{field}"
 
 
 def _found(converted: Conversion) -> Found:

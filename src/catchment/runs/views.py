@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from catchment.jobs.times import rfc3339
+from catchment.jobs.times import micro_time, rfc3339
 
 
 def envelope(total: int, items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def event_view(api_version: str, kind: str, reporter: str, owner: Row[Any], row:
         "lastTimestamp": at,
         "count": 1,
         "type": row.type,
-        "eventTime": at,
+        "eventTime": micro_time(row.at),
         "reportingComponent": reporter,
         "reportingInstance": reporter,
     }

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from catchment.errors import InvalidField
-from catchment.model_jobs.spec import CONVERT, EXTRACT, parse, read_body
+from catchment.model_jobs.body import read_body
+from catchment.model_jobs.spec import CONVERT, EXTRACT, parse
 
 EXAMPLE = """
 apiVersion:kleveross.io/v1alpha1
@@ -32,6 +33,11 @@ SPEC = {"model": "release/net:v1", "extraction": {"format": "ONNX"}}
 
 def made(**changes: Any) -> dict[str, Any]:
     return {"metadata": {"name": "job"}, "spec": {**SPEC, **changes}}
+
+
+def converts(source: str, target: str, **options: Any) -> dict[str, Any]:
+    pair = {"mmdnn": {"from": source, "to": target}, "options": options}
+    return made(conversion=pair, desiredTag="release/net:v2")
 
 
 def test_the_documents_example_is_taken_as_it_is_printed() -> None:
@@ -69,6 +75,12 @@ def test_a_job_without_a_name_is_given_one() -> None:
     assert parse({"metadata": {"generateName": "my-"}, "spec": SPEC}, "default").name.startswith("my-")
 
 
+def test_an_input_may_be_written_as_signatures_write_it() -> None:
+    (given,) = parse(made(inputs=[{"name": "x", "size": [-1, 4], "dType": "int64"}]), "default").spec.inputs
+    assert given.model_dump(by_alias=True) == {"name": "x", "shape": [-1, 4], "dType": "int64"}
+    assert type(given).model_validate(given.model_dump(by_alias=True)) == given
+
+
 @pytest.mark.parametrize(
     ("field", "body"),
     [
@@ -88,7 +100,16 @@ def test_a_job_without_a_name_is_given_one() -> None:
             "spec.conversion.mmdnn.to",
             made(conversion={"mmdnn": {"from": "H5", "to": "X"}}, desiredTag="a/b:c"),
         ),
+        ("spec.conversion.mmdnn.to", converts("H5", "PMML")),
+        ("spec.conversion.mmdnn.to", converts("StateDict", "ONNX")),
+        ("spec.conversion.options.colour", converts("H5", "ONNX", colour="blue")),
+        ("spec.conversion.options.opset", converts("TorchScript", "ONNX", opset=3)),
+        ("spec.conversion.options.operation", converts("ONNX", "ONNX", operation="shrink")),
+        ("spec.conversion.options.backend", converts("CaffeModel", "ONNX", backend="torch")),
         ("spec.colour", made(colour="blue")),
+        ("spec.inputs.0.dType", made(inputs=[{"name": "x", "shape": [1], "dType": "float99"}])),
+        ("spec.inputs.0.shape", made(inputs=[{"name": "x", "shape": [0, 3]}])),
+        ("spec.inputs", made(inputs=[{"name": "x", "shape": [3]}] * 2)),
         ("spec.inputs.0.shape", made(inputs=[{"name": "x"}])),
         ("spec.tolerance", made(tolerance=0)),
         ("metadata.name", {"metadata": {"name": "Job"}, "spec": SPEC}),

@@ -13,11 +13,12 @@ from sqlalchemy import update
 
 from catchment.catalog import content
 from catchment.catalog import manager as catalog
-from catchment.errors import JobStopped, WrongState
+from catchment.errors import ConversionFailed, JobStopped, WrongState
 from catchment.faults import FOLDER_VARIABLE
-from catchment.model_jobs import local, manager, steps
+from catchment.model_jobs import local, manager, pods, pushing, steps, working
 from catchment.model_jobs.claim import claim
 from catchment.model_jobs.manager import work_folder
+from catchment.runs.logs import Selection
 from catchment.store import Store
 from catchment.store.schema import model_jobs
 from tests.library.model_jobs.conftest import ANNA, body, small_onnx, upload, work
@@ -141,6 +142,24 @@ def test_damaged_files_fail_the_job_and_not_the_coordinator(store: Store, tmp_pa
     assert version(store, "net", "v1") == damaged
 
 
+def test_what_a_converter_printed_before_it_broke_is_in_the_jobs_log(
+    store: Store, onnx_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise ConversionFailed("base: it ended with exit code 1 and without a result", "one\nMemoryError")
+
+    manager.create(store, "default", conversion(), ANNA)
+    monkeypatch.setattr(working, "work", breaks)
+    assert work(store)["status"]["phase"] == "Failed"
+    found = pods.log_details(store, "default", "job", None, Selection())
+    assert found is not None
+    assert [line["content"] for line in found["logs"]][-3:] == [
+        "one",
+        "MemoryError",
+        "Failed: base: it ended with exit code 1 and without a result",
+    ]
+
+
 def test_a_finished_step_is_not_repeated(
     store: Store, onnx_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +210,25 @@ def test_a_killed_process_is_gone_on_from_at_every_step(
     assert work(store, attempt=2)["status"]["phase"] == "Succeeded"
     assert reasons(store).count("Converted") == 1
     assert version(store, "net", "v2")["state"] == "ready"
+
+
+def test_a_push_that_broke_off_behind_its_transaction_is_not_held_against_itself(
+    store: Store, onnx_model: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager.create(store, "default", body(extraction={}, desiredTag="default/net:v2"), ANNA)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pushing, "_show", full)
+        with pytest.raises(OSError, match="No space"):
+            work(store)
+    ended = work(store, attempt=2)
+    assert ended["status"]["phase"] == "Succeeded", ended["status"]["message"]
+    pushed = {"modelID": version(store, "net", "v2")["id"], "reference": "default/net:v2"}
+    assert ended["status"]["steps"]["push"] == pushed
+    assert reasons(store).count("Pushed") == 1
 
 
 def test_a_stopped_job_ends_as_failed_with_that_message(store: Store, onnx_model: dict[str, Any]) -> None:

@@ -63,6 +63,8 @@ ROUTES = {
     )
 }
 
+OPERATIONS = ("slim", "opset", "int8")
+"""On ONNX; the first one where none is asked for."""
 _EVERYWHERE = ("backend",)
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "ONNX": ("operation", "opset"),
@@ -114,7 +116,9 @@ def checked_options(route: Route, options: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidField(name, "must be a whole number from 7 to 25")
         if name == "allow_pickle" and not isinstance(value, bool):
             raise InvalidField(name, "must be true or false")
-        if name in ("operation", "signature") and not isinstance(value, str):
+        if name == "operation" and value not in OPERATIONS:
+            raise InvalidField(name, f"must be one of {', '.join(OPERATIONS)}")
+        if name == "signature" and not isinstance(value, str):
             raise InvalidField(name, "must be a text")
         if name == "backend" and value not in route.backends:
             raise InvalidField(name, f"must be one that converts this: {', '.join(route.backends)}")
