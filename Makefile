@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Much of the suite waits for processes, so three at a time suit two cores; one system and one Prefect server each.
-PYTEST_ARGS ?= -n 3 --dist loadgroup
+# A file's tests stay in one process and in order, since they share what a module starts (loadgroup takes no effect with pytest 9.2).
+PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 BENCH_ARGS ?= --workload digits
 # make example NAME=scaffold; the names are the folders of examples/ with a run.py.
 NAME ?= fedprox

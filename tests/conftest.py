@@ -30,12 +30,6 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that needs a program is skipped with a reason on a user's machine, and fails in CI."""
     for item in items:
-        # What shares a running system or a Prefect server stays in one process of `pytest -n`.
-        for folder in ("e2e", "flows"):
-            if f"tests/{folder}/" in item.nodeid:
-                item.add_marker(pytest.mark.xdist_group(folder))
-        if "prefect_server" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("flows"))
         for mark in item.iter_markers("needs"):
             (program,) = mark.args
             if shutil.which(program) is None and not os.environ.get("CI"):

@@ -17,8 +17,6 @@ from catchment.formats.convert.conversion import Converter, Request
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
 from tests.library.formats.convert.conftest import Made
 
-pytestmark = pytest.mark.xdist_group("conversion-caffe")
-
 
 @pytest.fixture(scope="session")
 def caffe_models(make_models: Callable[[str], Made]) -> Made:

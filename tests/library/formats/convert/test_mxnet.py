@@ -14,7 +14,6 @@ from catchment.formats.convert.tensor_spec import TensorSpec
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
 from tests.library.formats.convert.conftest import Made
 
-pytestmark = pytest.mark.xdist_group("conversion-mxnet")
 DATA = TensorSpec("data", "float32", (None, 3, 8, 8))
 
 

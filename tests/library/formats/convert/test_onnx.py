@@ -14,7 +14,6 @@ from catchment.errors import ConversionFailed, GateFailed, InvalidField
 from catchment.formats.convert.conversion import Converter, Request
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
 
-pytestmark = pytest.mark.xdist_group("conversion-base")
 WIDE = 64
 
 

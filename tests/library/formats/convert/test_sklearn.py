@@ -17,7 +17,6 @@ from catchment.formats.convert.tensor_spec import TensorSpec
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
 from tests.library.formats.convert.conftest import Made
 
-pytestmark = pytest.mark.xdist_group("conversion-sklearn")
 CLASSIFIED = ("label", "probabilities")
 ROW = np.zeros((1, 6), np.float32)
 

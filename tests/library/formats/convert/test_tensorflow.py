@@ -16,7 +16,6 @@ from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
 from tests.library.formats.convert.conftest import Made
 
-pytestmark = pytest.mark.xdist_group("conversion-tensorflow")
 IMAGE = np.ones((3, 8, 8, 3), np.float32)
 
 

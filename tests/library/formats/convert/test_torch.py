@@ -21,7 +21,6 @@ from catchment.site import processes
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
 from tests.library.formats.convert.conftest import Made
 
-pytestmark = pytest.mark.xdist_group("conversion-torch")
 IMAGE = TensorSpec("image", "float32", (None, 3, 8, 8))
 X = (TensorSpec("x", "float32", (None, 2)),)
 IMAGES = np.ones((3, 3, 8, 8), np.float32)

@@ -10,9 +10,11 @@ from sqlalchemy import select
 from catchment import access
 from catchment.errors import CatchmentError, JobStopped, NotFound, PodFailed, PodLost, TransferError
 from catchment.kubernetes.pods import EXIT_CODES
-from catchment.model_jobs import executing, manager, steps, supervise
+from catchment.model_jobs import executing, manager, steps
 from catchment.model_jobs.claim import claim
 from catchment.model_jobs.kubernetes import executor, manifests
+from catchment.model_jobs.supervise import ModelJobs
+from catchment.runs.supervise import supervise_once
 from catchment.store.schema import tokens
 from tests.api.serving import RecordingLauncher
 from tests.conftest import wait_until
@@ -246,7 +248,7 @@ def test_the_supervisor_takes_away_what_a_lost_run_left(scripted: Cluster) -> No
     scripted.api.create("jobs", other)
     access.create_worker_token(scripted.store, uid, "extract")
     manager.request_delete(scripted.store, "default", "job")
-    supervise.supervise_once(scripted.store, RecordingLauncher())
+    supervise_once(scripted.store, RecordingLauncher(), ModelJobs())
     with pytest.raises(NotFound):
         scripted.job()
     assert [each["metadata"]["name"] for each in scripted.jobs()] == [other["metadata"]["name"]]
@@ -257,6 +259,6 @@ def test_the_supervisor_takes_away_what_a_lost_run_left(scripted: Cluster) -> No
 def test_the_supervisor_deletes_a_model_job_while_the_cluster_is_away(scripted: Cluster) -> None:
     scripted.api.fail("list", "jobs", 503)
     manager.request_delete(scripted.store, "default", "job")
-    supervise.supervise_once(scripted.store, RecordingLauncher())
+    supervise_once(scripted.store, RecordingLauncher(), ModelJobs())
     with pytest.raises(NotFound):
         scripted.job()
