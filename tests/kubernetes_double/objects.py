@@ -116,7 +116,7 @@ class Objects:
             if key in self._found:
                 raise self._taken(resource, metadata["name"])
             metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now())
-            if "spec" in made:
+            if _has_generation(made):
                 metadata["generation"] = 1
             owners = self._owners.setdefault(metadata["uid"], {})
             who = Manager(manager or "unknown", "Apply" if applied else "Update")
@@ -271,7 +271,7 @@ class Objects:
         """Store what differs; a write that changes nothing makes no new version."""
         if _meaning(before) == _meaning(after):
             return copy.deepcopy(before)
-        if before.get("spec") != after.get("spec"):
+        if _has_generation(after) and before.get("spec") != after.get("spec"):
             after["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
         metadata = after["metadata"]
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers") and resource.kind != "Pod":
@@ -291,6 +291,10 @@ class Objects:
     def _tell(self, change: Change) -> None:
         self.history.append(change)
         self.changed.notify_all()
+
+
+def _has_generation(found: Object) -> bool:
+    return "spec" in found and found["kind"] not in ("Pod", "Service", "PersistentVolumeClaim")
 
 
 def _meaning(found: Object) -> Object:
