@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test that needs a program is skipped with a reason on a user's machine, and fails in CI."""
     for item in items:
         # What shares a running system or a Prefect server stays in one process of `pytest -n`.
-        for folder in ("e2e", "flows"):
+        for folder in ("e2e", "flows", "real_kubernetes"):
             if f"tests/{folder}/" in item.nodeid:
                 item.add_marker(pytest.mark.xdist_group(folder))
         if "prefect_server" in getattr(item, "fixturenames", ()):

@@ -19,7 +19,7 @@ from catchment.errors import (
 from catchment.kubernetes.kinds import Kind
 
 _UNREADABLE = ("failed to create typed patch object", "failed to convert new object")
-"""How server-side apply begins to say that an object is wrong. It says so with 500, which otherwise means that
+"""How server-side apply begins to say that an object is wrong: with 500, which otherwise means that
 the server is out of order."""
 _FIELD = re.compile(r"(?:^|\s)\.(\S+): ")
 
