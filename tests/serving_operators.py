@@ -1,4 +1,4 @@
-"""What operators of KServe and Seldon do on the double: pods for what was applied, and its status."""
+"""What operators of KServe and Seldon do on a cluster: pods for what was applied, and its status."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from catchment.serving.backends.kserve import KServeBackend
 from catchment.serving.backends.seldon import SeldonBackend
 from catchment.serving.workload import ServedModel, ServingKey, Workload
 from tests.kubernetes_double import outcomes
-from tests.kubernetes_double.double import KubernetesDouble
+from tests.kubernetes_double.node import ClusterWithNode
 from tests.serving_workloads import model, settings
 
 _numbers = itertools.count(1)
@@ -26,7 +26,7 @@ class OperatorHarness:
     deadline_s = 60.0
     real_servers = False
 
-    def __init__(self, api: KubernetesDouble, kind: str) -> None:
+    def __init__(self, api: ClusterWithNode, kind: str) -> None:
         self.api = api
         self.processes: dict[str, subprocess.Popen[str]] = {}
         api.script(outcomes.process(self.start), image=FINE)
@@ -58,12 +58,15 @@ class OperatorHarness:
     def for_seldon(self, found: dict[str, Any]) -> dict[str, Any]:
         """Seldon: a Deployment for each predictor, and none beside."""
         owner, wanted = found["metadata"]["name"], {}
+        place = found["metadata"]["namespace"]
         for predictor in found["spec"]["predictors"]:
             wanted[f"{owner}-{predictor['name']}"] = predictor
-        for each in self.api.list("deployments"):
+        for each in self.api.list("deployments", place):
             mine = each["metadata"].get("ownerReferences", [{}])[0].get("uid") == found["metadata"]["uid"]
             if mine and each["metadata"]["name"] not in wanted:
-                self.api.delete("deployments", each["metadata"]["name"], propagationPolicy="Background")
+                self.api.delete(
+                    "deployments", each["metadata"]["name"], place, propagationPolicy="Background"
+                )
         for name, predictor in wanted.items():
             self._deploy(found, name, predictor, predictor["replicas"])
         return {"state": "Available"}
@@ -86,10 +89,11 @@ class OperatorHarness:
                 "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
             },
         }
-        if self.api.get("deployments", name) is None:
-            self.api.create("deployments", made)
+        place = owner["metadata"]["namespace"]
+        if self.api.get("deployments", name, place) is None:
+            self.api.create("deployments", made, place)
         else:
-            self.api.edit("deployments", name, lambda live: {**live, "spec": made["spec"]})
+            self.api.edit("deployments", name, lambda live: {**live, "spec": made["spec"]}, place)
 
     def serving(self) -> ServingKey:
         return ServingKey("default", f"digits-{next(_numbers)}", secrets.token_hex(16))

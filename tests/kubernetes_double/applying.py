@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from tests.kubernetes_double import merging
 from tests.kubernetes_double.problems import Problem
 
 Path = tuple[str, ...]
-Owners = dict[str, set[Path]]
-"""Field manager -> paths of the leaves that it owns."""
+
+
+class Manager(NamedTuple):
+    """Who owns fields. Who applies and who writes otherwise are two, also where they have one name."""
+
+    name: str
+    operation: Literal["Apply", "Update"]
+
+    def words(self, api_version: str) -> str:
+        """For messages."""
+        return f'"{self.name}"' + (f" using {api_version}" if self.operation == "Update" else "")
+
+
+Owners = dict[Manager, set[Path]]
+"""Paths of the leaves that each owns."""
 _NEVER = {
     ("f:apiVersion",),
     ("f:kind",),
@@ -46,13 +59,14 @@ def _walk(at: Any, path: Path, name: str, parent: str, custom: bool, result: dic
 
 
 def apply(
-    live: dict[str, Any], owners: Owners, applied: dict[str, Any], manager: str, *, force: bool, custom: bool
+    live: dict[str, Any], owners: Owners, applied: dict[str, Any], name: str, *, force: bool, custom: bool
 ) -> dict[str, Any]:
     """The object after a manager's apply; `owners` is changed to match.
 
     Raises:
         Problem: 409, another manager owns a field and has set it to another value.
     """
+    manager = Manager(name, "Apply")
     wanted, now = leaves(applied, custom), leaves(live, custom)
     clashing = {
         other: sorted(path for path in paths & wanted.keys() if now.get(path) != wanted[path])
@@ -61,7 +75,7 @@ def apply(
     }
     clashing = {other: paths for other, paths in clashing.items() if paths}
     if clashing and not force:
-        raise _conflict(clashing)
+        raise _conflict(clashing, live["apiVersion"])
     for other, paths in clashing.items():
         owners[other] -= set(paths)
     result = copy.deepcopy(live)
@@ -78,9 +92,9 @@ def apply(
 
 
 def updated(
-    before: dict[str, Any], after: dict[str, Any], owners: Owners, manager: str, custom: bool
+    before: dict[str, Any], after: dict[str, Any], owners: Owners, manager: Manager, custom: bool
 ) -> None:
-    """Note who owns what after a write that was no apply: what it changed belongs to its manager."""
+    """Note who owns what after a write: what it changed belongs to its manager."""
     old, new = leaves(before, custom), leaves(after, custom)
     changed = {path for path, value in new.items() if old.get(path, _ABSENT) != value}
     gone = old.keys() - new.keys()
@@ -92,15 +106,23 @@ def updated(
 _ABSENT = object()
 
 
-def _conflict(clashing: dict[str, list[Path]]) -> Problem:
+def _conflict(clashing: dict[Manager, list[Path]], api_version: str) -> Problem:
+    named = {other.words(api_version): [*map(_words, paths)] for other, paths in sorted(clashing.items())}
     causes = [
-        {"reason": "FieldManagerConflict", "message": f'conflict with "{other}"', "field": _words(path)}
-        for other, paths in clashing.items()
+        {"reason": "FieldManagerConflict", "message": f"conflict with {other}", "field": path}
+        for other, paths in named.items()
         for path in paths
     ]
-    told = "; ".join(f"{cause['message']}: {cause['field']}" for cause in causes)
-    plural = "conflict" if len(causes) == 1 else "conflicts"
-    return Problem(409, f"Apply failed with {len(causes)} {plural}: {told}", causes=causes)
+    if len(causes) == 1:
+        told = f"1 conflict: {causes[0]['message']}: {causes[0]['field']}"
+    else:
+        lines = [
+            line
+            for other, paths in named.items()
+            for line in (f"conflicts with {other}:", *(f"- {path}" for path in paths))
+        ]
+        told = f"{len(causes)} conflicts: " + "\n".join(lines)
+    return Problem(409, f"Apply failed with {told}", causes=causes)
 
 
 def _words(path: Path) -> str:
@@ -151,6 +173,7 @@ def managed_fields(owners: Owners, api_version: str, time: str) -> list[dict[str
             at = fields
             for step in path:
                 at = at.setdefault(step, {})
-        told = {"manager": manager, "operation": "Apply", "apiVersion": api_version, "time": time}
+        named = {"manager": manager.name, "operation": manager.operation}
+        told = {**named, "apiVersion": api_version, "time": time}
         shown.append({**told, "fieldsType": "FieldsV1", "fieldsV1": fields})
     return shown

@@ -18,13 +18,14 @@ _VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _QUANTITY = re.compile(r"[0-9.]+(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?|[0-9.]+e[0-9]+")
 
 
-def check(resource: Resource, found: dict[str, Any], *, strict: bool) -> None:
+def check(resource: Resource, found: dict[str, Any], *, strict: bool, applied: bool = False) -> None:
     """Refuse an object as the server does: 400 where it cannot be read, 422 where it cannot be.
 
     Args:
         strict: unknown fields are refused (`fieldValidation=Strict`); otherwise they only would be dropped.
+        applied: by server-side apply, which has another word, and 500, for what it cannot read.
     """
-    _readable(resource, found, strict)
+    _readable(resource, found, strict, applied)
     problems = [*_metadata(resource, found), *_RULES.get(resource.kind, _nothing)(found)]
     if problems:
         name = found["metadata"].get("name", "")
@@ -52,19 +53,36 @@ def immutable(resource: Resource, before: dict[str, Any], after: dict[str, Any])
         raise Problem(422, f'Secret "{after["metadata"]["name"]}" is invalid: data: field is immutable')
 
 
-def _readable(resource: Resource, found: dict[str, Any], strict: bool) -> None:
+def _readable(resource: Resource, found: dict[str, Any], strict: bool, applied: bool) -> None:
     if resource.custom:
         return
     shown = {**found, "metadata": {k: v for k, v in found["metadata"].items() if k != "managedFields"}}
     try:
         kubernetes_validate.validate(shown, VERSION, strict=strict)
     except kubernetes_validate.ValidationError as error:
+        if applied and error.validator in ("additionalProperties", "type"):
+            raise _untypable(resource, found, error) from error
         kind = (
             "strict decoding error"
             if strict
             else f"{resource.kind} in version {resource.version!r} cannot be handled"
         )
         raise Problem(400, f"{kind}: {'.'.join(map(str, error.path))}: {error.message}") from error
+
+
+def _untypable(resource: Resource, found: dict[str, Any], error: Any) -> Problem:
+    metadata, at = found["metadata"], "".join(f".{step}" for step in error.path)
+    if error.validator == "type":
+        told = f"{at}: expected {error.validator_value}, got {error.instance!r}"
+    else:
+        unknown = sorted(set(error.instance) - set(error.schema.get("properties", {})))
+        told = f"{at}.{unknown[0]}: field not declared in schema"
+    about = f"{metadata.get('namespace', '')}/{metadata['name']}; {_gvk(resource)}"
+    return Problem(500, f"failed to create typed patch object ({about}): {told}", "")
+
+
+def _gvk(resource: Resource) -> str:
+    return f"{resource.group}/{resource.version}, Kind={resource.kind}"
 
 
 def _metadata(resource: Resource, found: dict[str, Any]) -> list[tuple[str, str]]:

@@ -24,6 +24,9 @@ class Controllers:
     """Called again and again by one thread."""
 
     objects: Objects
+    delete: Callable[[Objects, Resource, str, str, dict[str, Any]], Object] = deleting.delete
+    collect: Callable[[Objects], None] = deleting.collect
+    """The garbage collector."""
     hooks: dict[str, Hook] = field(default_factory=dict)
     _hooked: set[tuple[str, int]] = field(default_factory=set)
     _since: dict[str, float] = field(default_factory=dict)
@@ -32,7 +35,7 @@ class Controllers:
 
     def sync(self) -> None:
         """One pass over everything."""
-        deleting.collect(self.objects)
+        self.collect(self.objects)
         for job in self.objects.list(self.objects.resource("jobs")):
             self._job(job)
         for deployment in self.objects.list(self.objects.resource("deployments")):
@@ -91,7 +94,7 @@ class Controllers:
         if "deletionTimestamp" not in pod["metadata"]:
             with contextlib.suppress(Problem):
                 where = (pod["metadata"]["namespace"], pod["metadata"]["name"])
-                deleting.delete(self.objects, self.objects.resource("pods"), *where, {})
+                self.delete(self.objects, self.objects.resource("pods"), *where, {})
 
     def _job(self, job: Object) -> None:
         uid, spec, status = job["metadata"]["uid"], job["spec"], job.get("status") or {}
@@ -154,7 +157,7 @@ class Controllers:
             with contextlib.suppress(Problem):
                 where = (job["metadata"]["namespace"], job["metadata"]["name"])
                 options = {"propagationPolicy": "Background"}
-                deleting.delete(self.objects, self.objects.resource("jobs"), *where, options)
+                self.delete(self.objects, self.objects.resource("jobs"), *where, options)
 
     def _deployment(self, found: Object) -> None:
         if "deletionTimestamp" in found["metadata"]:

@@ -9,6 +9,8 @@ from tests.kubernetes_double.problems import Problem
 from tests.kubernetes_double.resources import Resource
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
+_WORDS = {"uid": "UID", "resourceVersion": "ResourceVersion"}
+_FATES = {"uid": "deleted and then recreated", "resourceVersion": "modified"}
 
 
 def delete(
@@ -29,10 +31,10 @@ def delete(
     finalizers = list(found["metadata"].get("finalizers") or [])
     if policy == "Foreground" and _dependents(objects, found["metadata"]["uid"]):
         finalizers.append(FOREGROUND)
-    if resource.kind == "Pod" and options.get("gracePeriodSeconds") != 0:
-        return _mark(objects, resource, namespace, name, finalizers)  # the kubelet ends it and removes it
-    if finalizers:
-        return _mark(objects, resource, namespace, name, finalizers)
+    grace_s = _grace_s(found, options) if resource.kind == "Pod" else 0
+    if grace_s or finalizers:
+        # Of a pod the kubelet ends the processes, and removes it.
+        return _mark(objects, resource, namespace, name, finalizers, grace_s)
     return objects.remove(resource, namespace, name)
 
 
@@ -43,17 +45,27 @@ def _preconditions(found: Object, wanted: dict[str, Any], resource: Resource) ->
             raise Problem(
                 409,
                 f'Operation cannot be fulfilled on {resource.qualified} "{name}": '
-                f"Precondition failed: {key} in precondition: {value}, "
-                f"in object meta: {found['metadata'].get(key)}",
+                f"the {_WORDS[key]} in the precondition ({value}) does not match the {_WORDS[key]} in record "
+                f"({found['metadata'].get(key)}). The object might have been {_FATES[key]}",
             )
 
 
-def _mark(objects: Objects, resource: Resource, namespace: str, name: str, finalizers: list[str]) -> Object:
+def _grace_s(pod: Object, options: dict[str, Any]) -> int:
+    """How long a pod has for its end: nothing where nothing of it runs."""
+    if not pod["spec"].get("nodeName") or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+        return 0
+    asked = options.get("gracePeriodSeconds")
+    return int(pod["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
+
+
+def _mark(
+    objects: Objects, resource: Resource, namespace: str, name: str, finalizers: list[str], grace_s: int
+) -> Object:
     with objects.changed:
         before = objects._live(resource, namespace, name)
         after = {**before, "metadata": {**before["metadata"]}}
-        after["metadata"].setdefault("deletionTimestamp", now())
-        after["metadata"].setdefault("deletionGracePeriodSeconds", 30)
+        after["metadata"].setdefault("deletionTimestamp", now(grace_s))
+        after["metadata"].setdefault("deletionGracePeriodSeconds", grace_s)
         if finalizers:
             after["metadata"]["finalizers"] = finalizers
         return objects._changed(resource, before, after)

@@ -117,12 +117,8 @@ class Kubelet:
         address = f"10.244.0.{self._addresses}"
         if any(each.outcome.kind == "process" for each in taken):
             address = "127.0.0.1"
-        with contextlib.suppress(Problem), self.objects.changed:
-            live = self.objects.get(
-                _pods(self.objects), pod["metadata"]["namespace"], pod["metadata"]["name"]
-            )
-            bound = {**live, "spec": {**live["spec"], "nodeName": "node-1"}}
-            self.objects._changed(_pods(self.objects), live, bound)
+        with contextlib.suppress(Problem):
+            self.objects.bind(pod["metadata"]["namespace"], pod["metadata"]["name"], "node-1")
         self._write(pod, {"phase": "Pending", "podIP": address, "hostIP": "127.0.0.1", "startTime": now()})
         return self._event(
             pod, "Scheduled", f"Successfully assigned {pod['metadata']['name']} to node-1", "Normal"

@@ -51,8 +51,10 @@ class Logs:
             self.changed.notify_all()
 
     def read(self, pod: Object, query: dict[str, str]) -> str:
-        """What GET …/log answers. Problem 400 as the kubelet words it."""
+        """What GET …/log answers. Problem 400 as the kubelet words it; before there is one, nothing."""
         run = self._run(pod, query)
+        if not pod["spec"].get("nodeName"):
+            return ""
         with self.changed:
             if query.get("previous", "").lower() in ("true", "1"):
                 if run not in self._previous:
@@ -89,7 +91,7 @@ class Logs:
         if container not in every:
             raise Problem(400, f"container {container} is not valid for pod {name}")
         run = (pod["metadata"]["uid"], container)
-        if run not in self._begun:
+        if run not in self._begun and pod["spec"].get("nodeName"):
             waiting: dict[str, Any] = {}
             for part in ("initContainerStatuses", "containerStatuses"):
                 for each in pod.get("status", {}).get(part, []):

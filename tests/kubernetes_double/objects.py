@@ -9,10 +9,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.kubernetes_double import applying, checking
+from tests.kubernetes_double.applying import Manager
 from tests.kubernetes_double.problems import Problem
 from tests.kubernetes_double.resources import Resource
 
@@ -32,9 +33,9 @@ class Change:
     before: Object
 
 
-def now() -> str:
+def now(later_s: int = 0) -> str:
     """RFC 3339, whole seconds, as the server writes times."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (datetime.now(UTC) + timedelta(seconds=later_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass
@@ -87,7 +88,14 @@ class Objects:
                 yield resource, found
 
     def create(
-        self, resource: Resource, namespace: str, new: Object, manager: str = "", *, strict: bool = False
+        self,
+        resource: Resource,
+        namespace: str,
+        new: Object,
+        manager: str = "",
+        *,
+        strict: bool = False,
+        applied: bool = False,
     ) -> Object:
         """A new object. Problem 404 without its namespace, 409 for a taken name, 400 and 422 as checked."""
         made = copy.deepcopy(new)
@@ -101,17 +109,18 @@ class Objects:
             raise Problem(400, "the namespace of the provided object does not match that of the request")
         if resource.status and resource.kind != "Pod":
             made.pop("status", None)
-        checking.check(resource, made, strict=strict)
+        checking.check(resource, made, strict=strict, applied=applied)
         with self.changed:
             self._require_namespace(resource, namespace)
             key = (resource.qualified, namespace, metadata["name"])
             if key in self._found:
                 raise self._taken(resource, metadata["name"])
             metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now())
-            if "spec" in made:
+            if _has_generation(made):
                 metadata["generation"] = 1
             owners = self._owners.setdefault(metadata["uid"], {})
-            applying.updated({}, made, owners, manager or "unknown", resource.custom)
+            who = Manager(manager or "unknown", "Apply" if applied else "Update")
+            applying.updated({}, made, owners, who, resource.custom)
             return self._store("ADDED", resource, made, {})
 
     def change(
@@ -135,7 +144,8 @@ class Objects:
             if not status:
                 checking.check(resource, after, strict=strict)
                 checking.immutable(resource, before, after)
-                applying.updated(before, after, owners, manager or "unknown", resource.custom)
+                who = Manager(manager or "unknown", "Update")
+                applying.updated(before, after, owners, who, resource.custom)
             return self._changed(resource, before, after)
 
     def apply(
@@ -163,17 +173,26 @@ class Objects:
         with self.changed:
             before = self._found.get((resource.qualified, namespace, name))
             if before is None:
-                made = self.create(resource, namespace, body, manager, strict=strict)
+                # Whatever version it was meant for: the object is new.
+                body["metadata"].pop("resourceVersion", None)
+                made = self.create(resource, namespace, body, manager, strict=strict, applied=True)
                 return made, True
             _check_version(resource, before, body)
             uid = before["metadata"]["uid"]
             owners = copy.deepcopy(self._owners[uid])
             wanted = {key: value for key, value in body.items() if key not in ("apiVersion", "kind")}
             after = applying.apply(before, owners, wanted, manager, force=force, custom=resource.custom)
-            checking.check(resource, after, strict=strict)
+            checking.check(resource, after, strict=strict, applied=True)
             checking.immutable(resource, before, after)
             self._owners[uid] = owners
             return self._changed(resource, before, after), False
+
+    def bind(self, namespace: str, name: str, node: str) -> None:
+        """Put a pod on a node, as a scheduler does."""
+        pods = self.resource("pods")
+        with self.changed:
+            before = self._live(pods, namespace, name)
+            self._changed(pods, before, {**before, "spec": {**before["spec"], "nodeName": node}})
 
     def remove(self, resource: Resource, namespace: str, name: str) -> Object:
         """The object is gone at once."""
@@ -252,7 +271,7 @@ class Objects:
         """Store what differs; a write that changes nothing makes no new version."""
         if _meaning(before) == _meaning(after):
             return copy.deepcopy(before)
-        if before.get("spec") != after.get("spec"):
+        if _has_generation(after) and before.get("spec") != after.get("spec"):
             after["metadata"]["generation"] = before["metadata"].get("generation", 0) + 1
         metadata = after["metadata"]
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers") and resource.kind != "Pod":
@@ -272,6 +291,10 @@ class Objects:
     def _tell(self, change: Change) -> None:
         self.history.append(change)
         self.changed.notify_all()
+
+
+def _has_generation(found: Object) -> bool:
+    return "spec" in found and found["kind"] not in ("Pod", "Service", "PersistentVolumeClaim")
 
 
 def _meaning(found: Object) -> Object:

@@ -24,10 +24,10 @@ REASONS = {
 class Problem(Exception):
     """A request that failed, as the server words it."""
 
-    def __init__(self, code: int, message: str, reason: str = "", **details: Any) -> None:
+    def __init__(self, code: int, message: str, reason: str | None = None, **details: Any) -> None:
         super().__init__(message)
         self.code = code
-        self.reason = reason or REASONS[code]
+        self.reason = REASONS[code] if reason is None else reason
         self.message = message
         self.details = details
 

@@ -51,6 +51,10 @@ class Asked:
     body: Any = None
 
 
+class Absent(Exception):
+    """No such place: what nobody has registered is no Status, but a page."""
+
+
 class Server(ThreadingHTTPServer):
     """Sockets on loopback, one thread a connection."""
 
@@ -85,6 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         data = self.rfile.read(length)
         try:
             self._routed(unquote(address.path), data)
+        except Absent:
+            self._send(404, "text/plain; charset=utf-8", b"404 page not found\n")
         except Problem as problem:
             self._answer(problem.code, problem.status())
         except (BrokenPipeError, ConnectionResetError):
@@ -160,6 +166,9 @@ class Handler(BaseHTTPRequestHandler):
             manager = self.query.get("fieldManager", "")
             return self._answer(201, objects.create(resource, target.namespace, body, manager, strict=strict))
         if verb == "update":
+            if resource.custom and not body.get("metadata", {}).get("resourceVersion"):
+                told = "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+                raise Problem(422, f'{resource.qualified} "{target.name}" is invalid: {told}')
             return self._answer(200, self._edit(target, lambda _: body, strict))
         if verb == "patch":
             return self._patch(target, body, strict)
@@ -293,6 +302,9 @@ class Handler(BaseHTTPRequestHandler):
             if (resource.group, resource.version, resource.plural) == (group, version, plural):
                 self._subresource(resource, subresource)
                 return Target(resource, namespace, name, subresource)
+        built_in = [(each.group, each.version) for each in self.server.objects.resources if not each.custom]
+        if (group, version) not in built_in:
+            raise Absent
         raise Problem(404, "the server could not find the requested resource")
 
     def _subresource(self, resource: Resource, name: str) -> None:

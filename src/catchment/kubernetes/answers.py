@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,11 @@ from catchment.errors import (
     WrongState,
 )
 from catchment.kubernetes.kinds import Kind
+
+_UNREADABLE = ("failed to create typed patch object", "failed to convert new object")
+"""How server-side apply begins to say that an object is wrong: with 500, which otherwise means that
+the server is out of order."""
+_FIELD = re.compile(r"(?:^|\s)\.(\S+): ")
 
 VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -42,8 +48,8 @@ def error(code: int, body: bytes, asked: str, kind: Kind, namespace: str) -> Cat
     if code == 409:
         taken = told.get("reason") == "AlreadyExists"
         return (AlreadyExists if taken else WrongState)(words)
-    if code in (400, 422):
-        return InvalidField(_field(told), words)
+    if code in (400, 422) or (code == 500 and words.startswith(_UNREADABLE)):
+        return InvalidField(_field(told, words), words)
     if code == 429 or code >= 500:
         return Unreachable(f"the cluster cannot {asked} {where} now ({code}): {words}")
     return Unreachable(f"the cluster answered {code} to {asked} {where}: {words}")
@@ -58,6 +64,7 @@ def status(body: bytes) -> Mapping[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _field(told: Mapping[str, Any]) -> str:
+def _field(told: Mapping[str, Any], words: str) -> str:
     causes = (told.get("details") or {}).get("causes") or [{}]
-    return str(causes[0].get("field") or "manifest")
+    named = _FIELD.search(words)
+    return str(causes[0].get("field") or (named and named[1]) or "manifest")

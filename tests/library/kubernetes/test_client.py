@@ -69,8 +69,12 @@ def test_a_wrong_manifest_is_refused_in_the_clusters_words(cluster: Cluster) -> 
     with pytest.raises(InvalidField, match=r"metadata\.name") as refused:
         cluster.create(config_map("Not A Name"), HERE)
     assert refused.value.field == "metadata.name"
-    with pytest.raises(InvalidField, match="dta"):
+    with pytest.raises(InvalidField, match="dta") as unknown:
         cluster.apply({**config_map(), "dta": {}}, HERE)
+    assert unknown.value.field == "dta"
+    with pytest.raises(InvalidField) as mistyped:
+        cluster.apply({**config_map(), "data": {"x": ["no", "text"]}}, HERE)
+    assert mistyped.value.field == "data.x"
 
 
 def test_what_is_not_there_is_not_found(cluster: Cluster) -> None:

@@ -165,7 +165,9 @@ class _Run:
     def _look(self, logs: PodLogs) -> Standing:
         job = self.cluster.find(JOB, self.place, self.work.name, deadline_s=CALL_S)
         selector = f"job-name={self.work.name}"
-        pods = self.cluster.list(POD, self.place, selector, deadline_s=CALL_S)
+        found = self.cluster.list(POD, self.place, selector, deadline_s=CALL_S)
+        # The pod of an earlier Job of this name may still be there: it goes after its Job.
+        pods = [] if job is None else [pod for pod in found if job["metadata"]["uid"] in _owners(pod)]
         logs.follow(pods)
         return standing(job, pods)
 
@@ -217,6 +219,10 @@ class _Run:
                 )
             delivery.outcome(self.store, self.claim, self.work.step)  # still ours, and not to stop
             time.sleep(LOOK_S / 2)
+
+
+def _owners(pod: dict[str, Any]) -> set[str]:
+    return {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or []}
 
 
 def _is_over(job: dict[str, Any]) -> bool:

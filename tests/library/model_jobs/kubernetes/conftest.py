@@ -22,6 +22,7 @@ from tests.api.serving import ApiProcess, api_process
 from tests.conftest import free_port, wait_until
 from tests.kubernetes_double import outcomes
 from tests.kubernetes_double.double import KubernetesDouble
+from tests.kubernetes_double.node import ClusterWithNode
 from tests.library.model_jobs.conftest import ANNA, small_onnx, upload, work
 
 IMAGE = "registry.example.com/catchment-{backend}:1.0"
@@ -36,7 +37,7 @@ class Cluster:
         hold: while this file is there, executors wait before they begin.
     """
 
-    api: KubernetesDouble
+    api: ClusterWithNode
     store: Store
     root: Path
     server: ApiProcess | None
@@ -106,7 +107,7 @@ class Cluster:
         return found
 
 
-def _settings(tmp_path: Path, api: KubernetesDouble, url: str, **more: Any) -> Settings:
+def _settings(tmp_path: Path, api: ClusterWithNode, url: str, **more: Any) -> Settings:
     return Settings(
         home=tmp_path / "home",
         cache_dir=tmp_path / "cache",
@@ -119,32 +120,37 @@ def _settings(tmp_path: Path, api: KubernetesDouble, url: str, **more: Any) -> S
 
 
 @pytest.fixture
-def scripted(tmp_path: Path) -> Iterator[Cluster]:
-    """Pods do what the test says; there is no API for them."""
+def cluster_api() -> Iterator[ClusterWithNode]:
+    """The cluster; tests against another one have another fixture of this name."""
     with KubernetesDouble() as api:
-        settings = _settings(tmp_path, api, "http://127.0.0.1:9", model_job_start_s=2.0, job_lease_s=5.0)
-        migrate(settings)
-        store = open_store(settings)
-        upload(store, "v1", small_onnx(tmp_path / "net.onnx"))
-        manager.create(store, "default", {"metadata": {"name": "job"}, "spec": BODY}, ANNA)
-        yield Cluster(api, store, tmp_path / "pods", None, tmp_path / "hold")
-        store.close()
+        yield api
+
+
+@pytest.fixture
+def scripted(tmp_path: Path, cluster_api: ClusterWithNode) -> Iterator[Cluster]:
+    """Pods do what the test says; there is no API for them."""
+    settings = _settings(tmp_path, cluster_api, "http://127.0.0.1:9", model_job_start_s=2.0, job_lease_s=5.0)
+    migrate(settings)
+    store = open_store(settings)
+    upload(store, "v1", small_onnx(tmp_path / "net.onnx"))
+    manager.create(store, "default", {"metadata": {"name": "job"}, "spec": BODY}, ANNA)
+    yield Cluster(cluster_api, store, tmp_path / "pods", None, tmp_path / "hold")
+    store.close()
 
 
 BODY = {"model": "default/net:v1", "extraction": {"format": "ONNX"}}
 
 
 @pytest.fixture
-def real(tmp_path: Path) -> Iterator[Cluster]:
+def real(tmp_path: Path, cluster_api: ClusterWithNode) -> Iterator[Cluster]:
     """Pods really do their work, with a real API process."""
     (tmp_path / "home").mkdir()
     port = free_port()
-    with KubernetesDouble() as api:
-        settings = _settings(tmp_path, api, f"http://127.0.0.1:{port}", model_job_start_s=60.0)
-        migrate(settings)
-        store = open_store(settings)
-        with api_process(tmp_path / "home", port, CATCHMENT_SUPERVISE_S="3600") as server:
-            made = Cluster(api, store, tmp_path / "pods", server, tmp_path / "hold")
-            api.script(outcomes.process(made.start))
-            yield made
-        store.close()
+    settings = _settings(tmp_path, cluster_api, f"http://127.0.0.1:{port}", model_job_start_s=60.0)
+    migrate(settings)
+    store = open_store(settings)
+    with api_process(tmp_path / "home", port, CATCHMENT_SUPERVISE_S="3600") as server:
+        made = Cluster(cluster_api, store, tmp_path / "pods", server, tmp_path / "hold")
+        cluster_api.script(outcomes.process(made.start))
+        yield made
+    store.close()

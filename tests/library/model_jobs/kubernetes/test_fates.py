@@ -126,6 +126,21 @@ def test_another_try_makes_another_job(scripted: Cluster) -> None:
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
 
 
+def test_the_pod_that_an_earlier_job_of_the_name_left_says_nothing(scripted: Cluster) -> None:
+    uid = scripted.job()["metadata"]["uid"]
+    scripted.api.script(outcomes.evicted(), labels={"left": "over"})
+    labels = {"job-name": f"modeljob-{uid}-extract", "left": "over"}
+    spec = {"restartPolicy": "Never", "containers": [{"name": "executor", "image": "x"}]}
+    scripted.api.create("pods", {"metadata": {"name": "older", "labels": labels}, "spec": spec})
+    scripted.api.wait_for("pods", lambda pods: pods[0].get("status", {}).get("phase") == "Failed")
+    scripted.api.script(outcomes.fails(19), container="executor")
+    scripted.api.pause()  # so that for a while it is the only pod
+    with scripted.working() as result:
+        scripted.await_message("container is creating")
+        scripted.api.resume()
+        assert result()["status"]["message"] == EXIT_CODES[19]
+
+
 def test_a_pod_that_ends_well_and_brings_nothing_has_failed(scripted: Cluster) -> None:
     scripted.api.script(outcomes.succeeds())
     assert str(error_of(scripted)) == "its pod ended well, and brought nothing"
