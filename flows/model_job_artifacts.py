@@ -84,7 +84,7 @@ def page(report: dict[str, Any]) -> str:
     if report["outputs"]:
         lines += [
             "",
-            "| output | max error | mean error | of what is allowed | argmax agrees | worst sample |",
+            "| output | max error | mean error | times what is allowed | argmax agrees | worst sample |",
             "|---|---|---|---|---|---|",
             *map(_line, report["outputs"]),
         ]
@@ -116,7 +116,7 @@ def _line(each: dict[str, Any]) -> str:
     cells = (
         each["name"].replace("|", "\\|"),
         *(_number(each[key]) for key in ("max_abs", "mean_abs")),
-        f"{each['share']:.2%}" if isinstance(each["share"], float) else each["share"],
+        _number(each["share"]),
         "–" if agrees is None else f"{agrees:.1%}",
         each["worst"],
     )
