@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled
 from pydantic import Field
 
-from catchment.errors import JobStopped, LeaseLost
+from catchment.errors import GateFailed, JobStopped, LeaseLost
 from catchment.jobs.spec import NAMESPACE
 from catchment.model_jobs import steps
 from catchment.model_jobs.claim import ModelJobClaim, lease_kept
@@ -54,6 +54,8 @@ async def _driven(claim: ModelJobClaim) -> Any:
         raise  # another process works on it; its phase is no business of ours any more
     except Exception as error:
         await asyncio.to_thread(steps.fail, store, claim, error)
+        if isinstance(error, GateFailed):
+            await artifacts.show_refused(claim, error.report)
         raise
 
 

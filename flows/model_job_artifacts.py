@@ -23,7 +23,7 @@ async def show(claim: ModelJobClaim, step: str, found: dict[str, Any]) -> None:
         await _signature(claim, found)
         await _operators(claim, found)
     elif step == steps.CONVERT:
-        await _report(claim, found)
+        await _report(claim, found["report"])
 
 
 def _key(claim: ModelJobClaim, what: str) -> str:
@@ -60,22 +60,69 @@ async def _operators(claim: ModelJobClaim, found: dict[str, Any]) -> None:
     await shown(acreate_table_artifact(table=rows, key=_key(claim, "operators"), description=told))
 
 
-async def _report(claim: ModelJobClaim, found: dict[str, Any]) -> None:
-    report = found["report"]
+async def show_refused(claim: ModelJobClaim, report: dict[str, Any]) -> None:
+    """Show why the gate refused a conversion, with its numbers."""
+    await _report(claim, report)
+
+
+async def _report(claim: ModelJobClaim, report: dict[str, Any]) -> None:
+    told = f"What ModelJob {claim.namespace}/{claim.name} made, held against its source."
+    await shown(
+        acreate_markdown_artifact(markdown=page(report), key=_key(claim, "equivalence"), description=told)
+    )
+
+
+def page(report: dict[str, Any]) -> str:
+    """The equivalence report as a page of Markdown."""
     lines = [
-        f"# {report['source_format']} → {report['target_format']} with {found['backend']}",
+        f"# {report['source_format']} → {report['target_format']} with {report['backend']}",
         "",
-        "lossy by design" if report["lossy"] else "equivalent within the tolerance",
+        _verdict(report),
         "",
-        "| output | max error | mean error | argmax agrees | worst input |",
-        "|---|---|---|---|---|",
-        *(_line(each) for each in report["outputs"]),
-        "",
-        *(f"* {note}" for note in report["notes"]),
+        _compared(report),
     ]
-    await shown(acreate_markdown_artifact(markdown="\n".join(lines), key=_key(claim, "equivalence")))
+    if report["outputs"]:
+        lines += [
+            "",
+            "| output | max error | mean error | times what is allowed | argmax agrees | worst sample |",
+            "|---|---|---|---|---|---|",
+            *map(_line, report["outputs"]),
+        ]
+    for title, key in (("Problems", "problems"), ("Notes", "notes")):
+        if report[key]:
+            lines += ["", f"## {title}", "", *(f"* {each}" for each in report[key])]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(report["versions"].items()))
+    return "\n".join([*lines, "", f"Versions: {versions}."])
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    if not report["passed"]:
+        return "**The gate refused it; nothing was pushed.**"
+    return "**Lossy by design.**" if report["lossy"] else "**Equivalent within the tolerance.**"
+
+
+def _compared(report: dict[str, Any]) -> str:
+    if not report["reference"]:
+        return "Not compared in numbers: no runtime of the source is here."
+    tolerance = "by dtype" if report["tolerance"] is None else f"{report['tolerance']:g}"
+    return (
+        f"The source ran in {report['reference']}, the result in {report['runtime']}. "
+        f"Tolerance: {tolerance}; seed {report['seed']}; samples: {', '.join(report['samples']) or 'none'}."
+    )
 
 
 def _line(each: dict[str, Any]) -> str:
-    agrees = each.get("argmax_agreement", "–")
-    return f"| {each['name']} | {each['max_abs']} | {each['mean_abs']} | {agrees} | {each['worst']} |"
+    agrees = each.get("argmax_agreement")
+    cells = (
+        each["name"].replace("|", "\\|"),
+        *(_number(each[key]) for key in ("max_abs", "mean_abs")),
+        _number(each["share"]),
+        "–" if agrees is None else f"{agrees:.1%}",
+        each["worst"],
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _number(value: float | str) -> str:
+    """Three digits; a report writes infinity as text."""
+    return value if isinstance(value, str) else f"{value:.3g}"

@@ -45,7 +45,7 @@ def claim(store: Store, namespace: str, name: str, *, flow_run_id: str, attempt:
         over = leases.is_over(tx, row, store.settings.job_lease_s)
         if row.flow_run_id not in (None, flow_run_id) and not over:
             raise LeaseLost(f"flow run {row.flow_run_id} works on ModelJob {name!r}")
-        again = row.phase == Phase.RUNNING
+        again = row.started_at is not None  # one that was lost is Pending meanwhile
         rows.change(
             tx,
             row.uid,

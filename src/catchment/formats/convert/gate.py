@@ -97,14 +97,18 @@ def _ends(what: str, source: Sequence[TensorSpec], result: Sequence[TensorSpec])
     for name, spec in ours.items():
         if name in theirs and not spec.fits(theirs[name]):
             problems.append(f"{what} is {theirs[name]}, of the source {spec}")
-        elif name in theirs and _closed(spec, theirs[name]):
-            problems.append(f"{what} {name} has a fixed batch, of the source it is free: {theirs[name]}")
+        elif name in theirs and (closed := _closed(what, spec, theirs[name])) is not None:
+            fixed = f"dimension {closed}" if closed else "batch"
+            problems.append(f"{what} {name} has a fixed {fixed}, of the source it is free: {theirs[name]}")
     return problems
 
 
-def _closed(source: TensorSpec, result: TensorSpec) -> bool:
-    """Whether a first dimension that was open is not any more."""
-    return bool(source.shape and result.shape) and source.shape[0] is None and result.shape[0] is not None  # type: ignore[index]
+def _closed(what: str, source: TensorSpec, result: TensorSpec) -> int | None:
+    """The first dimension that was open and is not any more; of outputs a result may know more lengths."""
+    pairs = list(zip(source.shape or (), result.shape or (), strict=False))
+    looked_at = pairs if what == "input" else pairs[:1]
+    closed = (index for index, (ours, theirs) in enumerate(looked_at) if ours is None and theirs is not None)
+    return next(closed, None)
 
 
 @dataclass(frozen=True)

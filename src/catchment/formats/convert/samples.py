@@ -20,7 +20,9 @@ RANDOM = "random"
 LARGE = 100.0
 """The "large" sample is so many times a normal one; its rounding errors are as much larger."""
 MAX_ELEMENTS = 50_000_000
-_OPEN_LENGTH = 8
+LENGTH, OTHER_LENGTH = 8, 16
+"""Of open dimensions behind the first one. One random sample has the other: what a converter took for fixed
+is found so. Both can be halved, as poolings do."""
 _WHOLE_NUMBERS = 4
 """Random integers are below this: they may be indices, and small ones exist in every table."""
 
@@ -33,15 +35,17 @@ class Kind:
         name: "random-0", "zeros", "ones", "large", "missing".
         batch: length of the first dimension where it is open.
         scale: of the values, and of the rounding errors that are allowed for it.
+        length: of the other dimensions where they are open.
     """
 
     name: str
     batch: int
     scale: float = 1.0
+    length: int = LENGTH
 
 
 def kinds(inputs: Sequence[TensorSpec], *, randoms: int = 3, missing: bool = False) -> tuple[Kind, ...]:
-    """The samples of one gate; batches of different lengths, so that a batch that is fixed is found.
+    """The samples of one gate; open dimensions have different lengths, so that one that is fixed is found.
 
     Args:
         inputs: of the model.
@@ -50,7 +54,8 @@ def kinds(inputs: Sequence[TensorSpec], *, randoms: int = 3, missing: bool = Fal
     """
     if not inputs:
         return (Kind(TENSORS, 1),)
-    drawn = [Kind(f"{RANDOM}-{index}", batch=1 + index) for index in range(randoms)]
+    lengths = [LENGTH] * (randoms - 1) + [OTHER_LENGTH]
+    drawn = [Kind(f"{RANDOM}-{index}", 1 + index, length=length) for index, length in enumerate(lengths)]
     fixed = [Kind("zeros", 2), Kind("ones", 2), Kind("large", 2, LARGE)]
     return (*drawn, *fixed, *([Kind("missing", 4)] if missing else []))
 
@@ -95,7 +100,7 @@ def _lengths(spec: TensorSpec, kind: Kind) -> tuple[int, ...]:
     if spec.shape is None:
         raise InvalidField(field, "has no shape in the file; give its `size`")
     shape = tuple(
-        (kind.batch if index == 0 else _OPEN_LENGTH) if length is None else length
+        (kind.batch if index == 0 else kind.length) if length is None else length
         for index, length in enumerate(spec.shape)
     )
     elements = 1

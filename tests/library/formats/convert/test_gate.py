@@ -52,6 +52,12 @@ def predicted(folder: Path, label: str, *values: float) -> None:
         sample_files.write(folder, label, index, {"prob": np.full((2, 5), value, np.float32)})
 
 
+def test_an_open_length_that_was_fixed_is_found_in_inputs_alone() -> None:
+    free, fixed = (TensorSpec("x", "float32", (None, length, 4)) for length in (None, 8))
+    problems = gate.signature_problems(ModelSignature((free,), (free,)), ModelSignature((fixed,), (fixed,)))
+    assert problems == ["input x has a fixed dimension 1, of the source it is free: x float32[?, 8, 4]"]
+
+
 def test_equal_predictions_pass(folder: Path) -> None:
     predicted(folder, gate.SOURCE, 1.0, 2.0)
     predicted(folder, gate.RESULT, 1.0, 2.0)
@@ -122,6 +128,8 @@ def test_samples_follow_the_seed_and_the_signature() -> None:
         )
         drawn = kind.name.startswith("random")
         assert drawn != np.array_equal(one["data"], three["data"]) or kind.name in ("large", "missing")
+    lengths = {each["ids"].shape[1] for each in first}
+    assert len(lengths) == 2, "an open length that a converter fixed is found by a sample of another one"
     by_name = {kind.name: each for kind, each in zip(kinds, first, strict=True)}
     assert not by_name["zeros"]["data"].any()
     assert (by_name["ones"]["data"] == 1).all()

@@ -12,11 +12,12 @@ import torch
 from catchment.errors import InvalidField
 from catchment.formats.convert import onnx_repair
 from catchment.formats.convert.contract import Job, Model, RefusedModelError, UnsupportedModelError
-from catchment.formats.convert.samples import Arrays
+from catchment.formats.convert.samples import LENGTH, OTHER_LENGTH, Arrays
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec, completed
 
 PACKAGES = ("torch", "onnx", "onnxscript", "numpy")
 RESULT_NAME = "model.onnx"
+Shape = tuple[int | None, ...]
 SCRIPT_OPSET = 17
 EXPORTED_OPSET = 20
 
@@ -59,15 +60,43 @@ class TorchScript(_TorchModel):
         except RuntimeError as error:
             raise RefusedModelError(f"{path.name} is no TorchScript archive: {error}"[:1000]) from error
         inputs = self._in_order(job)
-        example = tuple(_example(each) for each in inputs)
-        with torch.inference_mode():
-            made = _flat(self._call(*example))
+        made = self._made(inputs, 2, LENGTH, job.given_by)
         names = job.outputs if len(job.outputs) == len(made) else _names(len(made))
-        # An open first length is shared by inputs and outputs; what else may be open, a call does not tell.
-        batch = 2 if _batch_is_free(inputs) else -1
+        shapes = [tuple(tensor.shape) for tensor in made]
+        if any(None in (each.shape or ()) for each in inputs):
+            shapes = self._open_shapes(inputs, shapes, job.given_by)
         self.signature = ModelSignature(
-            inputs, tuple(_made(tensor, name, batch) for tensor, name in zip(made, names, strict=True))
+            inputs,
+            tuple(
+                TensorSpec(name, str(tensor.dtype).removeprefix("torch."), shape)
+                for name, tensor, shape in zip(names, made, shapes, strict=True)
+            ),
         )
+
+    def _made(
+        self, inputs: Sequence[TensorSpec], batch: int, length: int, given_by: str
+    ) -> list[torch.Tensor]:
+        """What it makes of zeros of these lengths, where the inputs leave them open."""
+        try:
+            with torch.inference_mode():
+                return _flat(self._call(*(_example(each, batch, length) for each in inputs)))
+        except RuntimeError as error:
+            *_, last = str(error).strip().splitlines() or [""]
+            raise InvalidField(given_by, f"forward does not take what is given for them: {last}") from error
+
+    def _open_shapes(self, inputs: Sequence[TensorSpec], seen: list[Shape], given_by: str) -> list[Shape]:
+        """Lengths of outputs that change with those of the inputs are open; two calls tell which."""
+        try:
+            others = [tuple(each.shape) for each in self._made(inputs, 3, OTHER_LENGTH, given_by)]
+        except InvalidField:  # it does not take every length; an open first one is the batch then
+            free = all(each.shape and each.shape[0] is None for each in inputs)
+            return [(None, *shape[1:]) if free and shape[:1] == (2,) else shape for shape in seen]
+        return [
+            tuple(a if a == b else None for a, b in zip(one, other, strict=True))
+            if len(one) == len(other)
+            else one
+            for one, other in zip(seen, others, strict=True)
+        ]
 
     def _in_order(self, job: Job) -> tuple[TensorSpec, ...]:
         """The given inputs, in the order of the arguments of `forward`."""
@@ -79,19 +108,21 @@ class TorchScript(_TorchModel):
             raise InvalidField(
                 job.given_by, f"names {len(given)} inputs, forward takes {', '.join(arguments)}"
             )
+        if known := sorted(set(given) & set(arguments)):
+            raise InvalidField(
+                job.given_by,
+                f"names {', '.join(known)} as forward does, and others not: it takes {', '.join(arguments)}",
+            )
         return job.given
 
     def convert(self, job: Job) -> None:
         """The older exporter, which is the only one for TorchScript."""
-        example = tuple(_example(each) for each in self.signature.inputs)
+        example = tuple(_example(each, 2, LENGTH) for each in self.signature.inputs)
         names = [each.name for each in self.signature.inputs]
         outputs = [each.name for each in self.signature.outputs]
-        free = (
-            {name: {0: onnx_repair.BATCH} for name in outputs}
-            if _batch_is_free(self.signature.inputs)
-            else {}
-        )
-        free |= {each.name: _open_dimensions(each) for each in self.signature.inputs}
+        free = {
+            each.name: _open_dimensions(each) for each in (*self.signature.inputs, *self.signature.outputs)
+        }
         target = job.target / RESULT_NAME
         try:
             torch.onnx.export(
@@ -213,21 +244,12 @@ def _spec(node: Any) -> TensorSpec:
     return TensorSpec(str(node.name), str(value.dtype).removeprefix("torch."), shape)
 
 
-def _example(spec: TensorSpec) -> torch.Tensor:
+def _example(spec: TensorSpec, batch: int, length: int) -> torch.Tensor:
     if spec.shape is None:
         raise InvalidField(f"inputs.{spec.name}", "has no size, and the file has none")
-    shape = [2 if index == 0 and n is None else 8 if n is None else n for index, n in enumerate(spec.shape)]
+    lengths = [batch, *[length] * len(spec.shape)]
+    shape = [lengths[index] if n is None else n for index, n in enumerate(spec.shape)]
     return torch.zeros(shape, dtype=getattr(torch, spec.dtype))
-
-
-def _batch_is_free(inputs: Sequence[TensorSpec]) -> bool:
-    return all(each.shape and each.shape[0] is None for each in inputs)
-
-
-def _made(tensor: torch.Tensor, name: str, batch: int) -> TensorSpec:
-    """An output as one call gave it; lengths other than the batch may depend on what was given."""
-    first = [None if length == batch else length for length in tensor.shape[:1]]
-    return TensorSpec(name, str(tensor.dtype).removeprefix("torch."), (*first, *tensor.shape[1:]))
 
 
 def _open_dimensions(spec: TensorSpec) -> dict[int, str]:
