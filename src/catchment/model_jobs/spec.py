@@ -136,7 +136,7 @@ def read_body(raw: bytes, content_type: str) -> object:
         return yaml.safe_load(text)
     except (BadArtifact, yaml.YAMLError, ValueError) as error:
         raise InvalidField(
-            "body", f"cannot be read as JSON or YAML ({content_type or 'no Content-Type'}): {error}"
+            "body", f"is no JSON and no YAML ({content_type or 'no Content-Type'}): {error}"
         ) from None
 
 
