@@ -16,7 +16,7 @@ from catchment.retraining.plan import RetrainPlan, RolloutTarget
 from catchment.retraining.waiting import Say, wait_for
 from catchment.serving import manager
 from catchment.serving import rows as serving_rows
-from catchment.serving.spec import ANNOTATION
+from catchment.serving.around import ANNOTATION
 from catchment.serving.states import ENDED, RolloutPhase
 from catchment.store import Store
 

@@ -78,7 +78,8 @@ def update(store: Store, namespace: str, name: str, body: object, actor: Actor) 
         NotFound: no such serving.
         WrongState: a rollout is under way, it is being deleted, or it was changed since the body was read.
     """
-    new = parse(body, namespace, store.settings.serving_backend, name)
+    there = store.db.read(lambda tx: rows.require(tx, namespace, name))
+    new = parse(body, namespace, there.backend, name)
 
     def step(tx: Transaction) -> None:
         row = _changeable(tx, namespace, name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,15 +13,12 @@ from catchment.errors import FormatMismatch, InvalidField
 from catchment.findings import invalid_field
 from catchment.model_jobs.spec import Metadata, Text
 from catchment.models import formats
-from catchment.serving import seldon
+from catchment.serving import around, seldon
+from catchment.serving.around import ANNOTATION, NAME
 
-NAME = r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?"
-"""A DNS label that leaves room for what is made of it: `<serving>-<predictor>-r<number>`."""
 LABEL = rf"^{NAME}$"
 BACKENDS = ("local", "kubernetes", "kserve", "seldon")
 MODEL_ID = re.compile(r"^[0-9a-f]{32}$")
-ANNOTATION = "catchment.io/"
-"""In a SeldonDeployment, what is Catchment's own stands in annotations: canary, server, backend, runtime."""
 Percent = Annotated[int, Field(ge=1, le=100)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
@@ -162,10 +157,7 @@ def parse(body: object, namespace: str, backend: str, name: str | None = None) -
     """
     if not isinstance(body, dict):
         raise InvalidField("body", "an object is required: a SeldonDeployment, or name and model")
-    _check_kind(body)
-    meta = _metadata(body, namespace, name)
-    around = _AROUND if "metadata" in body else _AROUND | _FLAT
-    spec = body.get("spec", {k: v for k, v in body.items() if k not in around})
+    spec, meta = around.spec_in(body), around.metadata_in(body, namespace, name)
     if not isinstance(spec, dict):
         raise InvalidField("spec", "must be an object with predictors, or with model")
     is_seldon = "predictors" in spec
@@ -173,7 +165,7 @@ def parse(body: object, namespace: str, backend: str, name: str | None = None) -
     try:
         if is_seldon:
             tree, ignored = seldon.understood(spec)
-            annotated = {key: _annotation(meta, key) for key in ("canary", "server")}
+            annotated = {key: around.annotation(meta, key) for key in ("canary", "server")}
             made = _validated(
                 {**tree, **{key: value for key, value in annotated.items() if value is not None}}
             )
@@ -181,6 +173,7 @@ def parse(body: object, namespace: str, backend: str, name: str | None = None) -
             full = {**spec}
         else:
             short = _Short.model_validate(spec)
+            _refuse_own(meta)
             made, backend = _long(short, meta), short.backend or backend
             full = seldon.composed(made)
     except ValidationError as error:
@@ -198,26 +191,9 @@ def parse(body: object, namespace: str, backend: str, name: str | None = None) -
         {"apiVersion": seldon.API_VERSION, "kind": seldon.KIND, "spec": full},
         made,
         backend,
-        _generation(body),
+        around.generation_in(body),
         ignored,
     )
-
-
-_FLAT = frozenset({"name", "namespace", "labels", "annotations"})
-"""In the short form the parts of metadata may stand beside the model."""
-_AROUND = frozenset({"apiVersion", "kind", "metadata", "status"})
-
-
-def _check_kind(body: Mapping[str, Any]) -> None:
-    """Refuse another object, and what stands beside `spec` and would not be looked at."""
-    kind, version = body.get("kind"), body.get("apiVersion")
-    if kind not in (None, "", seldon.KIND):
-        raise InvalidField("kind", f"is {kind!r}, must be {seldon.KIND!r}, or left out")
-    if version and not str(version).startswith(seldon.GROUP):
-        raise InvalidField("apiVersion", f"is {version!r}, must be {seldon.API_VERSION!r}, or left out")
-    if "spec" in body:
-        for field in sorted(body.keys() - _AROUND - {"spec"}):
-            raise InvalidField(field, "cannot stand beside spec; it belongs into spec or metadata")
 
 
 def _validated(tree: dict[str, Any]) -> ServingSpec:
@@ -233,46 +209,21 @@ def _validated(tree: dict[str, Any]) -> ServingSpec:
         raise InvalidField(field, found.problem) from None
 
 
-def _metadata(body: Mapping[str, Any], namespace: str, name: str | None) -> Metadata:
-    flat = {key: body[key] for key in ("name", "namespace", "labels", "annotations") if key in body}
-    tree = body.get("metadata", flat if "spec" not in body else {})
-    try:
-        meta = Metadata.model_validate(tree if tree is not None else {})
-    except ValidationError as error:
-        raise invalid_field(error, "metadata" if "metadata" in body else "") from None
-    if meta.namespace not in (None, "", namespace):
-        raise InvalidField("metadata.namespace", f"is {meta.namespace!r}, the path names {namespace!r}")
-    if name is not None and meta.name not in (None, name):
-        raise InvalidField("metadata.name", f"is {meta.name!r}, the path names {name!r}")
-    if name is None and meta.name is None and meta.generate_name is not None:
-        name = f"{meta.generate_name}{secrets.token_hex(4)}"
-    chosen = name or meta.name
-    if chosen is None:
-        raise InvalidField("metadata.name", "is required: the serving's name")
-    if re.fullmatch(NAME, chosen) is None:
-        raise InvalidField(
-            "metadata.name", f"{chosen!r} must be a DNS label of at most 40 characters, such as 'digits'"
-        )
-    return meta.model_copy(update={"name": chosen})
-
-
-def _annotation(meta: Metadata, key: str) -> Any:
-    text = meta.annotations.get(ANNOTATION + key)
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        field = f"metadata.annotations.{ANNOTATION}{key}"
-        raise InvalidField(field, "must be a JSON object") from None
-
-
 def _long(short: _Short, meta: Metadata) -> ServingSpec:
     name = str(meta.name)
     kept = short.model_dump(exclude={"canary", "server", "backend"})
     return ServingSpec(
         predictors=(Predictor(name="default", graph=name, **kept),), canary=short.canary, server=short.server
     )
+
+
+def _refuse_own(meta: Metadata) -> None:
+    """In the short form what is Catchment's own has fields; an annotation beside them would not be used."""
+    for key in ("canary", "server", "backend"):
+        if ANNOTATION + key in meta.annotations:
+            raise InvalidField(
+                f"metadata.annotations.{ANNOTATION}{key}", f"is for SeldonDeployments; say {key} beside model"
+            )
 
 
 def _annotations(short: _Short) -> dict[str, str]:
@@ -285,16 +236,6 @@ def _annotations(short: _Short) -> dict[str, str]:
     if short.backend:
         found[ANNOTATION + "backend"] = short.backend
     return found
-
-
-def _generation(body: Mapping[str, Any]) -> int | None:
-    metadata = body.get("metadata")
-    said = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
-    if said in (None, ""):
-        return None
-    if not isinstance(said, str) or re.fullmatch(r"[0-9]{1,9}", said) is None:
-        raise InvalidField("metadata.resourceVersion", f"{said!r} is none that GET has answered")
-    return int(said)
 
 
 def _check(spec: ServingSpec, model_field: str) -> None:

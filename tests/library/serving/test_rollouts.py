@@ -186,6 +186,14 @@ def test_two_rollouts_of_one_serving_do_not_go_at_once(serving: Serving, version
         serving.update("one", "v1", backend="seldon")
 
 
+def test_a_change_that_names_no_backend_leaves_it(serving: Serving) -> None:
+    body = {"name": "elsewhere", "model": "default/net:v1", "canary": QUICK}
+    manager.create(serving.store, "default", {**body, "backend": "kserve"}, ANNA)
+    with pytest.raises(WrongState, match="rollout 1 of serving 'elsewhere' is under way"):
+        manager.update(serving.store, "default", "elsewhere", body, ANNA)
+    manager.purge_serving(serving.store, serving.row("elsewhere").uid)
+
+
 def test_a_rollout_that_waits_for_a_person(serving: Serving, versions: dict[str, str]) -> None:
     asks = {**QUICK, "approval": True}
     serving.create("asked", "v1", canary=asks)

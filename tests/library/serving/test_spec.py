@@ -138,6 +138,7 @@ WRONG: list[tuple[str, Any]] = [
         "metadata.annotations.catchment.io/canary.step_s",
         seldon() | {"metadata": {"name": "digits", "annotations": {"catchment.io/canary": '{"step_s": -1}'}}},
     ),
+    ("metadata.annotations.catchment.io/canary", short(annotations={"catchment.io/canary": "{}"})),
     ("model", short(model="vision/digits")),
     ("format", short(format="Onyx")),
     ("replicas", short(replicas=0)),
