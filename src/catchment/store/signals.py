@@ -96,7 +96,9 @@ class Signals:
         try:
             while (left := deadline - time.monotonic()) > 0:
                 try:
-                    await asyncio.wait_for(event.wait(), left)
+                    # Not wait_for: until Python 3.12 it loses a cancellation that meets the event.
+                    async with asyncio.timeout(left):
+                        await event.wait()
                 except TimeoutError:
                     return False
                 event.clear()

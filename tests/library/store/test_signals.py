@@ -244,3 +244,22 @@ def test_a_listener_whose_connection_dies_comes_back_and_wakes_everybody(new_dat
     finally:
         here.close()
         there.close()
+
+
+def test_a_cancellation_that_meets_a_signal_is_not_lost(pair: tuple[Database, Database]) -> None:
+    """Whoever follows the store for ever must be able to end, whenever he is told to."""
+    _, there = pair
+
+    async def told_after(turns: int) -> None:
+        waiting = asyncio.create_task(there.signals.wait_async(there.signals.ticket("far"), 5))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        there.signals.arrived(["far"])
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if waiting.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    for turns in range(6):
+        asyncio.run(told_after(turns))
