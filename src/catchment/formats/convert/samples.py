@@ -32,7 +32,7 @@ class Kind:
     """How one sample is made.
 
     Attributes:
-        name: "random-0", "zeros", "ones", "large", "missing".
+        name: "random-0", "zeros", "ones", "large", "missing", "wide".
         batch: length of the first dimension where it is open.
         scale: of the values, and of the rounding errors that are allowed for it.
         length: of the other dimensions where they are open.
@@ -50,14 +50,15 @@ def kinds(inputs: Sequence[TensorSpec], *, randoms: int = 3, missing: bool = Fal
     Args:
         inputs: of the model.
         randoms: how many random ones.
-        missing: also one with NaN in it, for models that take that as "not known".
+        missing: also one with NaN in it, for models that take that as "not known". These are trees, and have
+            one of all magnitudes too: a tree that splits at 20,000 says the same of all small values.
     """
     if not inputs:
         return (Kind(TENSORS, 1),)
     lengths = [LENGTH] * (randoms - 1) + [OTHER_LENGTH]
     drawn = [Kind(f"{RANDOM}-{index}", 1 + index, length=length) for index, length in enumerate(lengths)]
     fixed = [Kind("zeros", 2), Kind("ones", 2), Kind("large", 2, LARGE)]
-    return (*drawn, *fixed, *([Kind("missing", 4)] if missing else []))
+    return (*drawn, *fixed, *([Kind("missing", 4), Kind("wide", 64)] if missing else []))
 
 
 def draw(inputs: Sequence[TensorSpec], kind: Kind, generator: np.random.Generator) -> Arrays:
@@ -84,6 +85,8 @@ def _drawn(spec: TensorSpec, kind: Kind, generator: np.random.Generator) -> NDAr
     if dtype.kind in "iu":
         return generator.integers(0, _WHOLE_NUMBERS, shape).astype(dtype)
     values = kind.scale * generator.standard_normal(shape)
+    if kind.name == "wide":
+        values *= 10 ** generator.uniform(-2, 6, shape)
     if kind.name == "missing":
         values = np.where(generator.random(shape) < 0.3, np.nan, values)
     return values.astype(dtype)

@@ -127,7 +127,11 @@ def test_samples_follow_the_seed_and_the_signature() -> None:
             np.array_equal(one[name], two[name], equal_nan=one[name].dtype.kind == "f") for name in one
         )
         drawn = kind.name.startswith("random")
-        assert drawn != np.array_equal(one["data"], three["data"]) or kind.name in ("large", "missing")
+        assert drawn != np.array_equal(one["data"], three["data"]) or kind.name in (
+            "large",
+            "missing",
+            "wide",
+        )
     lengths = {each["ids"].shape[1] for each in first}
     assert len(lengths) == 2, "an open length that a converter fixed is found by a sample of another one"
     by_name = {kind.name: each for kind, each in zip(kinds, first, strict=True)}
@@ -135,3 +139,5 @@ def test_samples_follow_the_seed_and_the_signature() -> None:
     assert (by_name["ones"]["data"] == 1).all()
     assert np.isnan(by_name["missing"]["data"]).any()
     assert np.abs(by_name["large"]["data"]).max() > 50
+    sizes = np.log10(np.abs(by_name["wide"]["data"]))
+    assert [int(((low <= sizes) & (sizes < low + 2)).any()) for low in (-2, 0, 2, 4)] == [1, 1, 1, 1]
