@@ -15,6 +15,8 @@ VERSION = "1.34"
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+NO_QUANTITY = "quantities must match the regular expression"
+"""Such a value is not even read."""
 _QUANTITY = re.compile(r"[0-9.]+(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei)?|[0-9.]+e[0-9]+")
 
 
@@ -27,6 +29,8 @@ def check(resource: Resource, found: dict[str, Any], *, strict: bool, applied: b
     """
     _readable(resource, found, strict, applied)
     problems = [*_metadata(resource, found), *_RULES.get(resource.kind, _nothing)(found)]
+    if any(text == NO_QUANTITY for _, text in problems):
+        raise _unconvertible(resource, applied)
     if problems:
         name = found["metadata"].get("name", "")
         causes = [
@@ -73,12 +77,22 @@ def _readable(resource: Resource, found: dict[str, Any], strict: bool, applied: 
 def _untypable(resource: Resource, found: dict[str, Any], error: Any) -> Problem:
     metadata, at = found["metadata"], "".join(f".{step}" for step in error.path)
     if error.validator == "type":
-        told = f"{at}: expected {error.validator_value}, got {error.instance!r}"
+        wanted = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+        told = f"{at}: expected {wanted[0]}, got {error.instance!r}"
     else:
         unknown = sorted(set(error.instance) - set(error.schema.get("properties", {})))
         told = f"{at}.{unknown[0]}: field not declared in schema"
     about = f"{metadata.get('namespace', '')}/{metadata['name']}; {_gvk(resource)}"
     return Problem(500, f"failed to create typed patch object ({about}): {told}", "")
+
+
+def _unconvertible(resource: Resource, applied: bool) -> Problem:
+    if applied:
+        to = f"{resource.api_version}, Kind={resource.kind}"
+        failed = "failed to convert new object to proper version: unable to convert unstructured object to"
+        return Problem(500, f"{failed} {to}: {NO_QUANTITY}", "")
+    told = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
+    return Problem(400, f"{told}: {NO_QUANTITY}")
 
 
 def _gvk(resource: Resource) -> str:
@@ -126,10 +140,7 @@ def _pod_spec(spec: dict[str, Any], at: str) -> list[tuple[str, str]]:
 
 def _resources(resources: dict[str, Any], at: str) -> list[tuple[str, str]]:
     return [
-        (
-            f"{at}.resources.{side}.{name}",
-            f'Invalid value: "{value}": quantities must match the regular expression',
-        )
+        (f"{at}.resources.{side}.{name}", NO_QUANTITY)
         for side in ("requests", "limits")
         for name, value in (resources.get(side) or {}).items()
         if not _QUANTITY.fullmatch(str(value))

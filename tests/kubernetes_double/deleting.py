@@ -44,10 +44,14 @@ def _preconditions(found: Object, wanted: dict[str, Any], resource: Resource) ->
             name = found["metadata"]["name"]
             raise Problem(
                 409,
-                f'Operation cannot be fulfilled on {resource.qualified} "{name}": '
+                f'Operation cannot be fulfilled on {_kind(resource)} "{name}": '
                 f"the {_WORDS[key]} in the precondition ({value}) does not match the {_WORDS[key]} in record "
                 f"({found['metadata'].get(key)}). The object might have been {_FATES[key]}",
             )
+
+
+def _kind(resource: Resource) -> str:
+    return f"{resource.kind}.{resource.group}" if resource.group else resource.kind
 
 
 def _grace_s(pod: Object, options: dict[str, Any]) -> int:

@@ -162,11 +162,15 @@ class Objects:
         """Server-side apply; the object, and whether it is new."""
         if not manager:
             raise Problem(
-                400,
-                "PatchOptions is invalid: fieldManager: Required value: is required for apply patch",
+                422,
+                'PatchOptions.meta.k8s.io "" is invalid: fieldManager: '
+                "Required value: is required for apply patch",
             )
         body = copy.deepcopy(body)
         body.setdefault("metadata", {}).setdefault("name", name)
+        if (sent := body["metadata"]["name"]) != name:
+            told = f"the name of the object ({sent}) does not match the name on the URL ({name})"
+            raise Problem(400, told)
         if body["metadata"].get("managedFields"):
             raise Problem(400, "metadata.managedFields must be nil")
         body.pop("status", None)

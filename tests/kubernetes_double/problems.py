@@ -39,7 +39,7 @@ class Problem(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         }
+        told |= {"reason": self.reason} if self.reason else {}
         return {**told, "details": self.details} if self.details else told

@@ -274,7 +274,11 @@ class Handler(BaseHTTPRequestHandler):
         pod = self.server.objects.get(target.resource, target.namespace, target.name)
         follow = self.query.get("follow", "").lower() in ("true", "1")
         if not follow:
-            return self._answer_text(self.server.logs.read(pod, self.query))
+            text = self.server.logs.read(pod, self.query)
+            # Without a node there is nobody to ask, and no content.
+            return (
+                self._answer_text(text) if pod["spec"].get("nodeName") else self._send(204, "text/plain", b"")
+            )
         self._begin("text/plain")
         sent, over = 0, False
         while not (over or self.server.over):

@@ -287,6 +287,12 @@ def test_names_versions_and_fields_are_checked(apps: client.AppsV1Api) -> None:
     with pytest.raises(ApiException) as invalid:
         apps.create_namespaced_deployment(HERE, wrong)
     assert invalid.value.status == 422
+    with pytest.raises(ApiException) as nowhere:
+        apps.create_namespaced_deployment("nowhere", deployment())
+    assert nowhere.value.status == 404
+
+
+def test_unknown_fields_are_refused_where_that_is_asked_for(apps: client.AppsV1Api) -> None:
     misspelt = deployment("other")
     misspelt["spec"]["replica"] = 1
     path = f"{apps.api_client.configuration.host}/apis/apps/v1/namespaces/{HERE}/deployments"
@@ -295,9 +301,6 @@ def test_names_versions_and_fields_are_checked(apps: client.AppsV1Api) -> None:
     strictly = f"{path}?fieldValidation=Strict"
     answer = apps.api_client.call_api("POST", strictly, header_params=headers, body=misspelt)
     assert answer.status == 400
-    with pytest.raises(ApiException) as nowhere:
-        apps.create_namespaced_deployment("nowhere", deployment())
-    assert nowhere.value.status == 404
 
 
 def test_who_applies_owns_and_a_second_manager_conflicts(

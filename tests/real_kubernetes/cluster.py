@@ -85,6 +85,14 @@ class RealCluster(ClusterWithNode):
         where = remote.path(self.objects.resource("serviceaccounts"), namespace, account)
         return str(self.objects.ask("POST", f"{where}/token", asked)["status"]["token"])
 
+    def expire_watches(self) -> None:
+        """Watches of ConfigMaps that go on from now or earlier get 410 Gone."""
+        maps = self.objects.resource("configmaps")
+        made = [self.objects.create(maps, "default", {"metadata": {"name": f"late-{n}"}}) for n in range(2)]
+        for each in made:
+            self.objects.remove(maps, "default", each["metadata"]["name"])
+        self.server.forget_changes(made[-1]["metadata"]["resourceVersion"])
+
     def _make_node(self) -> None:
         nodes = self.objects.resource("nodes")
         self.make("nodes", "", {"metadata": {"name": "node-1"}})

@@ -23,6 +23,7 @@ for _name in (
     "test_what_is_not_there_is_not_found",
     "test_a_token_that_is_not_known_is_refused_and_not_shown",
     "test_a_watch_tells_what_changes_and_ends_at_its_deadline",
+    "test_a_watch_from_too_long_ago_ends",
     "test_logs_have_times_and_a_container_that_has_not_begun_has_none",
 ):
     globals()[_name] = getattr(at_the_double, _name)
@@ -45,14 +46,6 @@ def test_long_lists_come_in_pages_and_items_know_their_kind(
     found = cluster.list(kinds.CONFIG_MAP, HERE, "a=b")
     assert [each["metadata"]["name"] for each in found] == [f"map-{number}" for number in range(7)]
     assert {each["kind"] for each in found} == {"ConfigMap"}
-
-
-def test_a_watch_from_too_long_ago_ends(api: RealCluster, cluster: Cluster) -> None:
-    _, since = cluster.list_with_version(kinds.CONFIG_MAP, HERE)
-    cluster.create(config_map("lost"), HERE)
-    latest = cluster.create(config_map("kept"), HERE)
-    api.server.forget_changes(latest["metadata"]["resourceVersion"])
-    assert list(cluster.watch(kinds.CONFIG_MAP, HERE, since=since, deadline_s=10)) == []
 
 
 def test_a_kubeconfig_names_the_cluster(api: RealCluster, tmp_path_factory: pytest.TempPathFactory) -> None:
