@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from catchment.catalog.audit import Actor
-from catchment.errors import WrongState
+from catchment.errors import NotFound, WrongState
 from catchment.jobs import lifecycle
 from catchment.jobs.states import JobState
 from catchment.model_jobs import rows as model_job_rows
@@ -29,14 +29,14 @@ def stop_children(store: Store, run: str) -> None:
     for namespace in store.db.read(lambda tx: _namespaces_of_job(tx, name)):
         try:
             lifecycle.request_stop(store, namespace, name)
-        except WrongState:
-            continue  # it has ended meanwhile
+        except (NotFound, WrongState):
+            continue
     store.db.write(lambda tx: _stop_model_jobs(tx, name))
     for namespace, serving in store.db.read(lambda tx: _rolling(tx, name)):
         try:
             deciding.stop_rollout(store, namespace, serving, Actor(name))
-        except WrongState:
-            continue
+        except (NotFound, WrongState):
+            continue  # it has ended, or was deleted meanwhile
 
 
 def _namespaces_of_job(tx: Transaction, name: str) -> list[str]:
