@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from catchment import faults
 from catchment.catalog import rows as catalog_rows
-from catchment.errors import JobStopped, RolloutFailed, Unreachable, WrongState
+from catchment.errors import JobStopped, LeaseLost, RolloutFailed, Unreachable, WrongState
 from catchment.serving import asking, comparing, resolving, rows, saying, undoing, watching
 from catchment.serving.backends import open_backend
 from catchment.serving.claim import RolloutClaim, held, stop_watched
@@ -272,6 +272,12 @@ def route(store: Store, claim: RolloutClaim, backend: Backend, percent: int) -> 
 
     serving, weights = store.db.write(step)
     undoing.route(store, serving, backend, weights)
+    try:
+        store.db.write(lambda tx: held(tx, claim))
+    except (JobStopped, LeaseLost):
+        # This process stood still before it set the route, and somebody has ended the rollout meanwhile.
+        undoing.route_as_ended(store, claim.uid, claim.number, backend)
+        raise
 
 
 def ask_approval(store: Store, claim: RolloutClaim) -> bool:

@@ -42,6 +42,18 @@ def route(store: Store, serving: Row[Any], backend: Backend, weights: dict[str, 
     store.db.write(step)
 
 
+def route_as_ended(store: Store, uid: str, number: int, backend: Backend) -> None:
+    """Give the stable version all the traffic again, if the rollout has ended. Raises Unreachable."""
+
+    def step(tx: Transaction) -> tuple[Row[Any], dict[str, int]] | None:
+        serving, rollout = rows.by_uid(tx, uid), rows.rollout(tx, uid, number)
+        return (serving, weights_at(tx, serving, rollout, 0)) if rollout.phase in ENDED else None
+
+    ended = store.db.read(step)
+    if ended is not None:
+        route(store, ended[0], backend, ended[1])
+
+
 def undo(store: Store, uid: str, number: int, why: str, *, owner: str | None = None) -> None:
     """Give the stable version all the traffic again, end what the rollout started, and the rollout.
 

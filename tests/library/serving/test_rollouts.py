@@ -8,7 +8,7 @@ import pytest
 
 from catchment import faults
 from catchment.errors import InvalidField, WrongState
-from catchment.serving import deciding, manager
+from catchment.serving import deciding, manager, undoing
 from catchment.serving.backends import open_backend
 from catchment.serving.claim import RolloutClaim
 from catchment.serving.reporting import page, report
@@ -226,6 +226,30 @@ def test_a_stopped_rollout_goes_back(serving: Serving, versions: dict[str, str])
     status = serving.get("halted")["status"]
     assert status["rollout"]["phase"] == "RolledBack"
     assert routed(serving, "halted") == {"halted-default-r1": 100}
+
+
+def test_a_flow_that_stood_still_leads_no_traffic_to_what_was_removed(
+    serving: Serving, versions: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has proved its lease, stands still, and sets the route after somebody has put all back."""
+    serving.create("frozen", "v1")
+    serving.roll("frozen")
+    serving.update("frozen", "v2")
+    row = serving.row("frozen")
+    route, stood = undoing.route, []
+
+    def late(*arguments: Any) -> None:
+        if not stood:
+            stood.append(True)
+            undoing.undo(serving.store, row.uid, 2, "its flow was lost")
+        route(*arguments)
+
+    monkeypatch.setattr(undoing, "route", late)
+    status = serving.roll("frozen")["status"]
+    assert (status["rollout"]["phase"], status["rollout"]["message"]) == ("RolledBack", "its flow was lost")
+    assert routed(serving, "frozen") == {"frozen-default-r1": 100}
+    assert stood
+    serving.remove("frozen")
 
 
 class Killed(BaseException):
