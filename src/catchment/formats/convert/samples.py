@@ -83,13 +83,18 @@ def _drawn(spec: TensorSpec, kind: Kind, generator: np.random.Generator) -> NDAr
     if kind.name in ("zeros", "ones"):
         return np.full(shape, int(kind.name == "ones"), dtype)
     if dtype.kind in "iu":
-        return generator.integers(0, _WHOLE_NUMBERS, shape).astype(dtype)
+        return generator.integers(0, _whole_numbers(dtype, shape), shape).astype(dtype)
     values = kind.scale * generator.standard_normal(shape)
     if kind.name == "wide":
         values *= 10 ** generator.uniform(-2, 6, shape)
     if kind.name == "missing":
         values = np.where(generator.random(shape) < 0.3, np.nan, values)
     return values.astype(dtype)
+
+
+def _whole_numbers(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """Bytes of at least three dimensions are an image's, which no table is looked up with."""
+    return 256 if dtype == np.uint8 and len(shape) >= 3 else _WHOLE_NUMBERS
 
 
 def _share_of_true(kind: Kind) -> float:

@@ -141,3 +141,10 @@ def test_samples_follow_the_seed_and_the_signature() -> None:
     assert np.abs(by_name["large"]["data"]).max() > 50
     sizes = np.log10(np.abs(by_name["wide"]["data"]))
     assert [int(((low <= sizes) & (sizes < low + 2)).any()) for low in (-2, 0, 2, 4)] == [1, 1, 1, 1]
+
+
+def test_images_of_bytes_are_tried_in_all_their_shades_and_indices_stay_small() -> None:
+    inputs = (TensorSpec("image", "uint8", (None, 3, 16, 16)), TensorSpec("ids", "uint8", (None, 16)))
+    (sample, *_) = samples.draw_all(inputs, samples.kinds(inputs), 0)
+    assert sample["image"].max() > 250
+    assert sample["ids"].max() < 4
