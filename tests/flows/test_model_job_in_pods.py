@@ -17,7 +17,8 @@ from tests.kubernetes_double import outcomes
 from tests.library.model_jobs.conftest import ANNA, body, small_onnx, upload
 from tests.library.model_jobs.kubernetes.conftest import (
     Cluster,
-    real,  # noqa: F401 - a fixture
+    cluster_api,  # noqa: F401 - fixtures
+    real,  # noqa: F401
 )
 
 
