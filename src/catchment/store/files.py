@@ -191,9 +191,9 @@ class FolderFiles:
         target = self.root / namespace / plain_path(path)
         self._check_inside(namespace, path, target.parent)
         if target.is_symlink() or target.is_file():
-            target.unlink()
-        elif target.exists():
-            shutil.rmtree(target)
+            target.unlink(missing_ok=True)
+        else:
+            _remove_tree(target)
 
     def make_namespace(self, namespace: str) -> None:
         """Make the folder."""
@@ -201,8 +201,13 @@ class FolderFiles:
 
     def delete_namespace(self, namespace: str) -> None:
         """Remove the folder."""
-        folder = self.root / namespace
-        if folder.exists():
+        _remove_tree(self.root / namespace)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, also while another thread or process removes it."""
+    while folder.exists():
+        with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(folder)
 
 

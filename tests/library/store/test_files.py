@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,15 @@ def test_names_that_look_alike_are_two_names(open_storage: OpenStorage, one: str
     write(store, f"models/{other}", b"other")
     assert (read(store, f"models/{one}"), read(store, f"models/{other}")) == (b"one", b"other")
     assert sorted(store.files.list_files("default", "models")) == sorted([one, other])
+
+
+def test_a_folder_that_several_delete_at_once_is_gone_and_nobody_fails(folder: FolderFiles) -> None:
+    for _ in range(5):
+        for number in range(200):
+            file = folder.root / "default" / "big" / str(number % 10) / str(number)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        with ThreadPoolExecutor(4) as threads:
+            for each in [threads.submit(folder.delete_tree, "default", "big") for _ in range(4)]:
+                each.result()
+        assert not (folder.root / "default" / "big").exists()
