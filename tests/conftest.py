@@ -138,6 +138,16 @@ def answers(url: str) -> bool:
         return False
 
 
+def users_environment(**more: str) -> dict[str, str]:
+    """What a user's shell has: nothing of the Prefect server that tests share, which may run already or not.
+
+    Args:
+        more: variables that the user sets.
+    """
+    foreign = ("PREFECT_", "CATCHMENT_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | more
+
+
 PREFECT_ENVIRONMENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",

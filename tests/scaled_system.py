@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from catchment.settings import Settings
 from catchment.stack.postgres import EmbeddedPostgres
 from catchment.store import Store, migrate, open_store
 from tests.balancer import Balancer, balanced
-from tests.conftest import ROOT, answers, free_port, wait_until
+from tests.conftest import ROOT, answers, free_port, users_environment, wait_until
 from tests.e2e.conftest import CONFIG, SCRIPT, end_group
 from tests.s3_server import CREDENTIALS, new_bucket, running_s3
 
@@ -51,11 +50,9 @@ class Processes:
 
     def start(self, name: str, *argv: str, env: Mapping[str, str]) -> None:
         """Run a program in the checkout."""
-        foreign = ("PREFECT_", "CATCHMENT_")
-        ours = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
         with self.log(name).open("wb") as log:
             self.running[name] = subprocess.Popen(
-                argv, cwd=ROOT, env=ours | dict(env), stdout=log, stderr=log, start_new_session=True
+                argv, cwd=ROOT, env=users_environment(**env), stdout=log, stderr=log, start_new_session=True
             )
 
     def log(self, name: str) -> Path:

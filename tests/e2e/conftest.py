@@ -20,7 +20,7 @@ import pytest
 
 from catchment.faults import FOLDER_VARIABLE
 from catchment.models.tensors import write_tensors
-from tests.conftest import ROOT, wait_until
+from tests.conftest import ROOT, users_environment, wait_until
 from tests.model_files.environments import environments_folder
 
 LEASE_S = 5.0
@@ -202,15 +202,14 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     home = tmp_path_factory.mktemp("up") / "home"
     faults = home.with_name("faults")
     faults.mkdir()
-    environment = {
-        **os.environ,
-        FOLDER_VARIABLE: str(faults),
-        "CATCHMENT_SITE_LEASE_S": str(LEASE_S),
-        "CATCHMENT_JOB_LEASE_S": "3",
-        "CATCHMENT_SUPERVISE_S": "0.5",
-        "CATCHMENT_COHORT_WAIT_S": "40",
-        "CATCHMENT_ENVIRONMENTS_DIR": str(environments_folder()),
-    }
+    environment = users_environment(
+        **{FOLDER_VARIABLE: str(faults)},
+        CATCHMENT_SITE_LEASE_S=str(LEASE_S),
+        CATCHMENT_JOB_LEASE_S="3",
+        CATCHMENT_SUPERVISE_S="0.5",
+        CATCHMENT_COHORT_WAIT_S="40",
+        CATCHMENT_ENVIRONMENTS_DIR=str(environments_folder()),
+    )
     log = home.with_name("up.log").open("wb")
     up = subprocess.Popen(
         [

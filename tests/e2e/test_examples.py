@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, users_environment
 
 SYSTEMS = {
     "fedprox": ["FedAvg", "FedProx, mu = 0.1"],
@@ -27,6 +27,7 @@ def told(output: Path, *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
+        env=users_environment(),
         capture_output=True,
         text=True,
         timeout=240,

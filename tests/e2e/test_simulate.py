@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import ROOT, wait_until
+from tests.conftest import ROOT, users_environment, wait_until
 from tests.e2e.conftest import System, processes_with
 from tests.library.simulation.conftest import job_folder  # noqa: F401 - a fixture
 
@@ -19,6 +19,7 @@ def simulate(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*command, "--home", str(folder / "home"), *options],
         cwd=ROOT,
+        env=users_environment(),
         capture_output=True,
         text=True,
         timeout=240,

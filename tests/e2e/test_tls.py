@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from catchment.client import Client
 from catchment.tls.authority import Authority
 from tests.certificates import authority, sign
-from tests.conftest import ROOT, wait_until
+from tests.conftest import ROOT, users_environment, wait_until
 from tests.e2e.conftest import ENDED, _make_small_job_files, end_group, small_job
 
 
@@ -26,7 +25,7 @@ def secure_system(home: Path, tls: Authority) -> Iterator[Client]:
                 *("--api-port", "0", "--prefect-port", "0", "--sites", "2", "--tls", str(tls.folder)),
             ],
             cwd=ROOT,
-            env={**os.environ, "CATCHMENT_COHORT_WAIT_S": "2"},
+            env=users_environment(CATCHMENT_COHORT_WAIT_S="2"),
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,

@@ -19,7 +19,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from catchment.observe import trace
-from tests.conftest import ROOT, wait_until
+from tests.conftest import ROOT, users_environment, wait_until
 from tests.e2e.conftest import System, _make_small_job_files, end_group, flow_runs, small_job
 from tests.library.model_jobs.conftest import small_onnx
 from tests.otlp import Collector, Received, collector
@@ -44,13 +44,12 @@ def observed_system(home: Path, endpoint: str) -> Iterator[System]:
                 *("--api-port", "0", "--prefect-port", "0", "--sites", "2"),
             ],
             cwd=ROOT,
-            env={
-                **os.environ,
-                "CATCHMENT_OTLP_ENDPOINT": endpoint,
-                "CATCHMENT_LOG_FORMAT": "json",
-                "CATCHMENT_JOB_LEASE_S": "3",
-                "CATCHMENT_SUPERVISE_S": "0.5",
-            },
+            env=users_environment(
+                CATCHMENT_OTLP_ENDPOINT=endpoint,
+                CATCHMENT_LOG_FORMAT="json",
+                CATCHMENT_JOB_LEASE_S="3",
+                CATCHMENT_SUPERVISE_S="0.5",
+            ),
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
