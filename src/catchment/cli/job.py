@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from catchment.cli.exits import FAILED
 from catchment.cli.logs import logs
-from catchment.cli.options import connect, namespace_option, server_options
+from catchment.cli.options import Remote, namespace_option, server_options
 from catchment.cli.output import print_fields, print_json, print_table
 from catchment.client import Client, Job
 from catchment.errors import Refused
@@ -36,14 +35,12 @@ def job() -> None:
 @click.option("--start", is_flag=True, help="Start it at once.")
 @namespace_option
 @server_options
-def create(
-    source: TextIO, start: bool, namespace: str, server: str, token_file: Path | None, as_json: bool
-) -> None:
+def create(source: TextIO, start: bool, namespace: str, remote: Remote) -> None:
     """Create a job from a JSON file."""
     document = _read(source)
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.create_job(namespace, document, start=start)
-        _report(client, namespace, str(document.get("id")), "started" if start else "created", as_json)
+        _report(client, namespace, str(document.get("id")), "started" if start else "created", remote.as_json)
 
 
 @job.command()
@@ -51,14 +48,12 @@ def create(
 @file_option
 @namespace_option
 @server_options
-def update(
-    job_id: str, source: TextIO, namespace: str, server: str, token_file: Path | None, as_json: bool
-) -> None:
+def update(job_id: str, source: TextIO, namespace: str, remote: Remote) -> None:
     """Replace a job's specification; refused while it runs."""
     document = _read(source)
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.update_job(namespace, job_id, document)
-        _report(client, namespace, job_id, "updated", as_json)
+        _report(client, namespace, job_id, "updated", remote.as_json)
 
 
 @job.command()
@@ -66,35 +61,33 @@ def update(
 @click.option("--fresh", is_flag=True, help="Start over from the initial weights, in a new run.")
 @namespace_option
 @server_options
-def start(
-    job_id: str, fresh: bool, namespace: str, server: str, token_file: Path | None, as_json: bool
-) -> None:
+def start(job_id: str, fresh: bool, namespace: str, remote: Remote) -> None:
     """Start a job; after a failure or a stop it goes on with the round after the last committed one."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.start_job(namespace, job_id, fresh=fresh)
-        _report(client, namespace, job_id, "started", as_json)
+        _report(client, namespace, job_id, "started", remote.as_json)
 
 
 @job.command()
 @job_id_argument
 @namespace_option
 @server_options
-def stop(job_id: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def stop(job_id: str, namespace: str, remote: Remote) -> None:
     """Stop a job; its rounds so far are kept."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.stop_job(namespace, job_id)
-        _report(client, namespace, job_id, "asked to stop", as_json)
+        _report(client, namespace, job_id, "asked to stop", remote.as_json)
 
 
 @job.command()
 @job_id_argument
 @namespace_option
 @server_options
-def get(job_id: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def get(job_id: str, namespace: str, remote: Remote) -> None:
     """Show a job."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.get_job(namespace, job_id)
-        if as_json:
+        if remote.as_json:
             print_json(found.document)
             return
         page = client.version().run_page(found.flow_run_id)
@@ -111,19 +104,11 @@ def get(job_id: str, namespace: str, server: str, token_file: Path | None, as_js
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Skip so many jobs first.")
 @namespace_option
 @server_options
-def list_(
-    state: str | None,
-    limit: int | None,
-    offset: int,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def list_(state: str | None, limit: int | None, offset: int, namespace: str, remote: Remote) -> None:
     """List the jobs of a namespace."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         jobs = client.list_jobs(namespace, state=state and state.upper(), offset=offset, limit=limit)
-    if as_json:
+    if remote.as_json:
         print_json({"jobs": [found.document for found in jobs]})
         return
     rows = [
@@ -137,11 +122,11 @@ def list_(
 @job_id_argument
 @namespace_option
 @server_options
-def delete(job_id: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def delete(job_id: str, namespace: str, remote: Remote) -> None:
     """Stop a job if it runs, and remove it with all that it made; fine when it is not there."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.delete_job(namespace, job_id)
-    if as_json:
+    if remote.as_json:
         print_json({"namespace": namespace, "id": job_id, "deleted": True})
     else:
         click.echo(f"{namespace}/{job_id} deleted")
@@ -160,23 +145,15 @@ def delete(job_id: str, namespace: str, server: str, token_file: Path | None, as
 @namespace_option
 @server_options
 @click.pass_context
-def watch(
-    ctx: click.Context,
-    job_id: str,
-    outage_s: float,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def watch(ctx: click.Context, job_id: str, outage_s: float, namespace: str, remote: Remote) -> None:
     """Follow a job until it ends: a line for each round, and how far it is.
 
     The exit code is 0 for a job that ends FINISHED and 1 for FAILED or STOPPED.
     """
     from catchment.cli.watching import follow
 
-    with connect(server, token_file) as client:
-        ended = follow(client, namespace, job_id, as_json=as_json, tolerate_outage_s=outage_s)
+    with remote.connect() as client:
+        ended = follow(client, namespace, job_id, as_json=remote.as_json, tolerate_outage_s=outage_s)
     if ended.state != "FINISHED":
         ctx.exit(FAILED)
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 
-from catchment.cli.options import connect, namespace_option, server_options
+from catchment.cli.options import Remote, namespace_option, server_options
 from catchment.cli.output import print_json_line, say
 from catchment.client import Client, LogEnd, LogLine, Outage, follow_logs
 
@@ -37,18 +36,16 @@ def logs(
     follow: bool,
     tail: int,
     namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
+    remote: Remote,
 ) -> None:
     """Show a job's log, newest line last."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         page = client.job_logs(namespace, job_id, limit=max(1, tail), round_number=round_number, site=site)
         for line in page.lines if tail else ():
-            _show(line, as_json)
+            _show(line, remote.as_json)
         if follow:
             for line in _new_lines(client, namespace, job_id, page.next, round_number, site):
-                _show(line, as_json)
+                _show(line, remote.as_json)
 
 
 def _new_lines(

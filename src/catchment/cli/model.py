@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from catchment.cli.options import connect, namespace_option, server_options
+from catchment.cli.options import Remote, namespace_option, server_options
 from catchment.cli.output import print_fields, print_json, print_table
 from catchment.cli.transferring import shown_transfer
 from catchment.client.model_version import ModelVersion
@@ -53,12 +53,10 @@ def create(
     file_name: str | None,
     description: str,
     namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
+    remote: Remote,
 ) -> None:
     """Create a version without sending bytes."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         made = client.models.create(
             name,
             version,
@@ -68,7 +66,7 @@ def create(
             file_name=file_name,
             description=description,
         )
-    _report(made, as_json)
+    _report(made, remote.as_json)
 
 
 @model.command()
@@ -91,12 +89,10 @@ def push(
     tenant: str,
     user: str,
     namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
+    remote: Remote,
 ) -> None:
     """Upload a file, or a folder with model/, as a new version; goes on with an upload that broke off."""
-    with connect(server, token_file) as client, shown_transfer(f"{name} {version}", as_json) as told:
+    with remote.connect() as client, shown_transfer(f"{name} {version}", remote.as_json) as told:
         made = client.models.push(
             source,
             name,
@@ -109,7 +105,7 @@ def push(
             user=user,
             progress=told,
         )
-    _report(made, as_json)
+    _report(made, remote.as_json)
 
 
 @model.command()
@@ -120,23 +116,15 @@ def push(
 @namespace_option
 @server_options
 def pull(
-    name: str,
-    version: str,
-    target: Path,
-    tenant: str,
-    user: str,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
+    name: str, version: str, target: Path, tenant: str, user: str, namespace: str, remote: Remote
 ) -> None:
     """Download a version to a path or into a folder; goes on with a download that broke off."""
-    with connect(server, token_file) as client, shown_transfer(f"{name} {version}", as_json) as told:
+    with remote.connect() as client, shown_transfer(f"{name} {version}", remote.as_json) as told:
         models = client.models
         path = models.pull(
             name, version, target, namespace=namespace, tenant=tenant, user=user, progress=told
         )
-    if as_json:
+    if remote.as_json:
         print_json({"path": str(path)})
     else:
         click.echo(str(path))
@@ -146,12 +134,12 @@ def pull(
 @click.argument("name", metavar="[NAME]", required=False)
 @namespace_option
 @server_options
-def list_(name: str | None, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def list_(name: str | None, namespace: str, remote: Remote) -> None:
     """List the versions of a model, or of all models of the namespace."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         models = client.models
         found = models.versions(name, namespace=namespace) if name else models.list(namespace=namespace)
-    if as_json:
+    if remote.as_json:
         print_json({"models": [dict(each.document) for each in found]})
         return
     headings = ("name", "version", "runtime", "state", "MB", "id")
@@ -164,12 +152,12 @@ def list_(name: str | None, namespace: str, server: str, token_file: Path | None
 @version_argument
 @namespace_option
 @server_options
-def get(name: str, version: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def get(name: str, version: str, namespace: str, remote: Remote) -> None:
     """Show a version, and where it came from."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.models.get(name, version, namespace=namespace)
         lineage = client.models.lineage(found.id)
-    if as_json:
+    if remote.as_json:
         print_json({**found.document, "lineage": lineage})
         return
     _report(found, as_json=False)
@@ -193,19 +181,17 @@ def update(
     progress: int | None,
     state: str | None,
     namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
+    remote: Remote,
 ) -> None:
     """Change a version's description, or report about an upload that goes past Catchment."""
     given = {"description": description, "progress": progress, "state": state}
     changes = {key: value for key, value in given.items() if value is not None}
     if not changes:
         raise Refused("nothing changes; give --description, --progress or --state")
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.models.get(name, version, namespace=namespace)
         changed = client.models.update(found.id, **changes)
-    _report(changed, as_json)
+    _report(changed, remote.as_json)
 
 
 @model.command()
@@ -214,22 +200,14 @@ def update(
 @click.option("--all", "every", is_flag=True, help="All versions of the model.")
 @namespace_option
 @server_options
-def delete(
-    name: str,
-    version: str | None,
-    every: bool,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def delete(name: str, version: str | None, every: bool, namespace: str, remote: Remote) -> None:
     """Delete a version, or with --all the whole model; refused while it is in use."""
     if (version is None) != every:
         raise Refused("give a version, or --all")
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.models.delete(name, version, namespace=namespace)
     what = f"model {name}" if every else f"version {version} of model {name}"
-    if as_json:
+    if remote.as_json:
         print_json({"name": name, "version": version, "deleted": True})
     else:
         click.echo(f"{what} deleted")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from catchment.cli.exits import FAILED
-from catchment.cli.options import connect, namespace_option, server_options
-from catchment.cli.output import print_fields, print_json, print_table, say
+from catchment.cli.options import Remote, name_argument, namespace_option, server_options, timeout_option
+from catchment.cli.output import print_events, print_fields, print_json, print_table, say
 from catchment.client.model_job import ModelJob
-
-name_argument = click.argument("name", metavar="NAME")
 
 
 @click.group()
@@ -31,12 +28,12 @@ def modeljob() -> None:
 )
 @namespace_option
 @server_options
-def create(source: BinaryIO, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def create(source: BinaryIO, namespace: str, remote: Remote) -> None:
     """Create a ModelJob from a file."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         name = client.model_jobs.create(source.read(), namespace=namespace)
         found = client.model_jobs.get(name, namespace=namespace)
-    if as_json:
+    if remote.as_json:
         print_json(dict(found.document))
     else:
         click.echo(f"{namespace}/{name} created; phase {found.phase}")
@@ -48,19 +45,11 @@ def create(source: BinaryIO, namespace: str, server: str, token_file: Path | Non
 @click.option("--offset", type=click.IntRange(min=0), default=0, help="Skip so many first.")
 @namespace_option
 @server_options
-def list_(
-    label: str | None,
-    limit: int | None,
-    offset: int,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def list_(label: str | None, limit: int | None, offset: int, namespace: str, remote: Remote) -> None:
     """List the ModelJobs of a namespace, by name."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.model_jobs.list(namespace=namespace, label=label, offset=offset, limit=limit)
-    if as_json:
+    if remote.as_json:
         print_json({"items": [each.document for each in found]})
         return
     rows = [(each.name, each.phase, each.kind, each.model, each.target, each.message) for each in found]
@@ -71,22 +60,22 @@ def list_(
 @name_argument
 @namespace_option
 @server_options
-def get(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def get(name: str, namespace: str, remote: Remote) -> None:
     """Show a ModelJob, and what its conversion was found to be worth."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.model_jobs.get(name, namespace=namespace)
-    _report(found, as_json)
+    _report(found, remote.as_json)
 
 
 @modeljob.command()
 @name_argument
 @namespace_option
 @server_options
-def delete(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def delete(name: str, namespace: str, remote: Remote) -> None:
     """Stop a ModelJob if it runs, and remove it; what it has pushed stays."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.model_jobs.delete(name, namespace=namespace)
-    if as_json:
+    if remote.as_json:
         print_json({"namespace": namespace, "name": name, "deleted": True})
     else:
         click.echo(f"{namespace}/{name} deleted")
@@ -96,11 +85,11 @@ def delete(name: str, namespace: str, server: str, token_file: Path | None, as_j
 @name_argument
 @namespace_option
 @server_options
-def logs(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def logs(name: str, namespace: str, remote: Remote) -> None:
     """Show the last lines of a ModelJob's log, newest last."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         lines = client.model_jobs.logs(name, namespace=namespace)
-    if as_json:
+    if remote.as_json:
         print_json({"logs": lines})
         return
     for line in lines:
@@ -111,39 +100,20 @@ def logs(name: str, namespace: str, server: str, token_file: Path | None, as_jso
 @name_argument
 @namespace_option
 @server_options
-def events(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def events(name: str, namespace: str, remote: Remote) -> None:
     """Show what has happened to a ModelJob, oldest first."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.model_jobs.events(name, namespace=namespace)
-    if as_json:
-        print_json({"items": found})
-        return
-    rows = [(each["firstTimestamp"], each["type"], each["reason"], each["message"]) for each in found]
-    print_table(("time", "type", "reason", "message"), rows, "no events")
+    print_events(found, remote.as_json)
 
 
 @modeljob.command()
 @name_argument
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    default=600.0,
-    show_default=True,
-    help="Seconds to wait at most.",
-)
+@timeout_option(600.0, "Seconds to wait at most.")
 @namespace_option
 @server_options
 @click.pass_context
-def wait(
-    ctx: click.Context,
-    name: str,
-    timeout_s: float,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def wait(ctx: click.Context, name: str, timeout_s: float, namespace: str, remote: Remote) -> None:
     """Wait until a ModelJob has ended.
 
     The exit code is 0 when it ends Succeeded, and 1 when it fails or has not ended in time.
@@ -152,10 +122,10 @@ def wait(
     def changed(found: ModelJob) -> None:
         say(f"{found.phase}: {found.message}")
 
-    with connect(server, token_file) as client:
-        told = None if as_json else changed
+    with remote.connect() as client:
+        told = None if remote.as_json else changed
         ended = client.model_jobs.wait(name, namespace=namespace, timeout_s=timeout_s, changed=told)
-    _report(ended, as_json)
+    _report(ended, remote.as_json)
     if not ended.ended:
         say(f"{namespace}/{name} has not ended in {timeout_s:g} s")
     if ended.phase != "Succeeded":
@@ -164,11 +134,11 @@ def wait(
 
 @modeljob.command()
 @server_options
-def backends(server: str, token_file: Path | None, as_json: bool) -> None:
+def backends(remote: Remote) -> None:
     """Show what converts models at the server, and whether it is available there."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.model_jobs.backends()
-    if as_json:
+    if remote.as_json:
         print_json({"backends": found})
         return
     rows = [

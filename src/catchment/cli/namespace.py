@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from catchment.cli.options import connect, server_options
+from catchment.cli.options import Remote, server_options
 from catchment.cli.output import print_json, print_table
 
 name_argument = click.argument("name", metavar="NAME")
@@ -20,12 +18,12 @@ def namespace() -> None:
 @namespace.command()
 @name_argument
 @server_options
-def create(name: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def create(name: str, remote: Remote) -> None:
     """Create a namespace; fine when it is there."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.create_namespace(name)
         found = client.get_namespace(name)
-    if as_json:
+    if remote.as_json:
         print_json({"name": found.name, "create_time": found.create_time})
     else:
         click.echo(f"namespace {found.name} is there")
@@ -33,11 +31,11 @@ def create(name: str, server: str, token_file: Path | None, as_json: bool) -> No
 
 @namespace.command("list")
 @server_options
-def list_(server: str, token_file: Path | None, as_json: bool) -> None:
+def list_(remote: Remote) -> None:
     """List all namespaces."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.list_namespaces()
-    if as_json:
+    if remote.as_json:
         print_json({"namespaces": [{"name": one.name, "create_time": one.create_time} for one in found]})
     else:
         print_table(("name", "created"), [(one.name, one.create_time) for one in found], "no namespaces")
@@ -46,11 +44,11 @@ def list_(server: str, token_file: Path | None, as_json: bool) -> None:
 @namespace.command()
 @name_argument
 @server_options
-def delete(name: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def delete(name: str, remote: Remote) -> None:
     """Delete a namespace; refused while it has jobs."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.delete_namespace(name)
-    if as_json:
+    if remote.as_json:
         print_json({"name": name, "deleted": True})
     else:
         click.echo(f"namespace {name} deleted")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +15,7 @@ from catchment.client import Client
 from catchment.errors import Refused, Unauthorized
 
 F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., Any]
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 TOKEN_VARIABLE = "CATCHMENT_TOKEN"  # noqa: S105 - a name, no secret
 
@@ -25,6 +28,7 @@ namespace_option = click.option(
     envvar="CATCHMENT_NAMESPACE",
     help="Namespace of the job, model or ModelJob.",
 )
+name_argument = click.argument("name", metavar="NAME")
 home_option = click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
@@ -41,9 +45,38 @@ database_option = click.option(
 )
 
 
-def server_options(command: F) -> F:
-    """--server, --token-file, --ca-file, --insecure-http and --json, for commands that talk to a server."""
-    server = click.option(
+@dataclass(frozen=True)
+class Remote:
+    """The server that a command talks to, and how it tells what came of it.
+
+    Attributes:
+        server: address of the API.
+        token_file: holds the bearer token; None: the environment may.
+        as_json: print JSON and nothing else on stdout.
+    """
+
+    server: str
+    token_file: Path | None
+    as_json: bool
+
+    def connect(self) -> Client:
+        """A client with the token of the file, else of the environment, else none; TLS as the options say."""
+        return Client(
+            self.server,
+            read_token(self.token_file),
+            ca_file=remembered("ca_file"),
+            insecure_http=bool(remembered("insecure_http")),
+        )
+
+
+def server_options(command: Command) -> Command:
+    """--server, --token-file, --ca-file, --insecure-http and --json; the command gets them as `remote`."""
+
+    @functools.wraps(command)
+    def called(*args: Any, server: str, token_file: Path | None, as_json: bool, **others: Any) -> Any:
+        return command(*args, remote=Remote(server, token_file, as_json), **others)
+
+    at = click.option(
         "--server",
         default=DEFAULT_SERVER,
         show_default=True,
@@ -59,7 +92,19 @@ def server_options(command: F) -> F:
         "Certificates (PEM) that the server's is checked against; otherwise the system's.",
         "Send the token to another machine without TLS, in plain text.",
     )
-    return server(token(over_tls(json_option(command))))
+    return at(token(over_tls(json_option(called))))
+
+
+def timeout_option(default_s: float, words: str) -> Callable[[F], F]:
+    """--timeout, the seconds that a command waits, for `timeout_s`."""
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=0),
+        default=default_s,
+        show_default=True,
+        help=words,
+    )
 
 
 def tls_options(ca_file: str, insecure_http: str) -> Callable[[F], F]:
@@ -95,16 +140,6 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None
 def remembered(name: str) -> Any:
     """What `remember` has kept of an option; None where the command does not have it."""
     return click.get_current_context().meta.get(f"{__name__}.{name}")
-
-
-def connect(server: str, token_file: Path | None) -> Client:
-    """A client with the token of the file, else of the environment, else none; TLS as the options say."""
-    return Client(
-        server,
-        read_token(token_file),
-        ca_file=remembered("ca_file"),
-        insecure_http=bool(remembered("insecure_http")),
-    )
 
 
 def read_token(token_file: Path | None) -> str | None:

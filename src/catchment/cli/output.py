@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -60,6 +61,15 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], empty: s
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_COLOURS.get(cell, "")) for cell in row))
     Console().print(table)
+
+
+def print_events(found: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """What happened to something, oldest first, as the API tells of it."""
+    if as_json:
+        print_json({"items": found})
+        return
+    rows = [(each["eventTime"], each["type"], each["reason"], each["message"]) for each in found]
+    print_table(("time", "type", "reason", "message"), rows, "no events")
 
 
 def print_fields(fields: Mapping[str, str]) -> None:

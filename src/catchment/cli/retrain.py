@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, TextIO
 
 import click
 
 from catchment.cli.documents import read_object
 from catchment.cli.exits import FAILED
-from catchment.cli.options import connect, namespace_option, server_options
+from catchment.cli.options import Remote, namespace_option, server_options, timeout_option
 from catchment.cli.output import print_fields, print_json
 from catchment.errors import Refused
 
 run_argument = click.argument("run", metavar="RUN")
-timeout_option = click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    default=86_400.0,
-    show_default=True,
-    help="Give up after so many seconds; the run goes on.",
-)
+patience_option = timeout_option(86_400.0, "Give up after so many seconds; the run goes on.")
 
 
 @click.group()
@@ -48,7 +40,7 @@ def retrain() -> None:
 @click.option("--no-convert", is_flag=True, help="Register the weights and make nothing of them.")
 @click.option("--key", help="Idempotency key: the same key and plan again give the same run.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for its end; exit code 1 when it fails.")
-@timeout_option
+@patience_option
 @namespace_option
 @server_options
 @click.pass_context
@@ -60,21 +52,19 @@ def start(
     waits: bool,
     timeout_s: float,
     namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
+    remote: Remote,
     **short: Any,
 ) -> None:
     """Start a retraining from a file, or of --template and --name."""
     plan = _plan(read_object(source, "the plan") if source else None, short)
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         run = client.retraining.start(plan, namespace=namespace, key=key)
         found = (
             client.retraining.wait(run, namespace=namespace, timeout_s=timeout_s)
             if waits
             else client.retraining.get(run, namespace=namespace)
         )
-    _report(found, as_json)
+    _report(found, remote.as_json)
     if waits and found["state"] != "completed":
         ctx.exit(FAILED)
 
@@ -83,31 +73,23 @@ def start(
 @run_argument
 @namespace_option
 @server_options
-def get(run: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def get(run: str, namespace: str, remote: Remote) -> None:
     """Show how a run goes, and what it has made."""
-    with connect(server, token_file) as client:
-        _report(client.retraining.get(run, namespace=namespace), as_json)
+    with remote.connect() as client:
+        _report(client.retraining.get(run, namespace=namespace), remote.as_json)
 
 
 @retrain.command()
 @run_argument
-@timeout_option
+@patience_option
 @namespace_option
 @server_options
 @click.pass_context
-def wait(
-    ctx: click.Context,
-    run: str,
-    timeout_s: float,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def wait(ctx: click.Context, run: str, timeout_s: float, namespace: str, remote: Remote) -> None:
     """Wait for a run's end; exit code 1 when it failed or was stopped."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.retraining.wait(run, namespace=namespace, timeout_s=timeout_s)
-    _report(found, as_json)
+    _report(found, remote.as_json)
     if found["state"] != "completed":
         ctx.exit(FAILED)
 
@@ -116,11 +98,11 @@ def wait(
 @run_argument
 @namespace_option
 @server_options
-def stop(run: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def stop(run: str, namespace: str, remote: Remote) -> None:
     """Stop a run, and its job, ModelJob or rollout."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.retraining.stop(run, namespace=namespace)
-    print_json({"id": run, "stopping": True}) if as_json else click.echo(f"run {run} is asked to stop")
+    print_json({"id": run, "stopping": True}) if remote.as_json else click.echo(f"run {run} is asked to stop")
 
 
 def _plan(document: dict[str, Any] | None, short: dict[str, Any]) -> dict[str, Any]:

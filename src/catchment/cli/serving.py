@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import click
 
 from catchment.cli import serving_bodies as bodies
 from catchment.cli.documents import read_object
-from catchment.cli.options import connect, namespace_option, server_options
-from catchment.cli.output import print_fields, print_json, print_table, say
+from catchment.cli.options import Remote, name_argument, namespace_option, server_options, timeout_option
+from catchment.cli.output import print_events, print_fields, print_json, print_table, say
 from catchment.cli.serving_host import serving_host
 from catchment.cli.serving_predict import predict
 from catchment.client.servings import Serving
 
 F = TypeVar("F", bound=Callable[..., Any])
-name_argument = click.argument("name", metavar="NAME")
 file_option = click.option(
     "-f",
     "--file",
@@ -45,20 +43,12 @@ def serving() -> None:
 @short_options
 @namespace_option
 @server_options
-def create(
-    name: str | None,
-    source: TextIO | None,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-    **short: Any,
-) -> None:
+def create(name: str | None, source: TextIO | None, namespace: str, remote: Remote, **short: Any) -> None:
     """Create a serving from a file, or of NAME and --model."""
     body = bodies.composed(name, read_object(source, "the serving") if source else None, short)
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         made = client.servings.create(body, namespace=namespace)
-        _report(client.servings.get(made, namespace=namespace), as_json)
+        _report(client.servings.get(made, namespace=namespace), remote.as_json)
 
 
 @serving.command()
@@ -67,34 +57,26 @@ def create(
 @short_options
 @namespace_option
 @server_options
-def update(
-    name: str,
-    source: TextIO | None,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-    **short: Any,
-) -> None:
+def update(name: str, source: TextIO | None, namespace: str, remote: Remote, **short: Any) -> None:
     """Change what the options say of a serving and leave the rest, or replace it by a file.
 
     Another model, or anything else that runs, is rolled out step by step.
     """
     document = bodies.alone(read_object(source, "the serving"), short) if source else None
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         body = document or bodies.changed(client.servings.get(name, namespace=namespace).document, short)
-        _report(client.servings.update(name, body, namespace=namespace), as_json)
+        _report(client.servings.update(name, body, namespace=namespace), remote.as_json)
 
 
 @serving.command("list")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @namespace_option
 @server_options
-def list_(limit: int | None, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def list_(limit: int | None, namespace: str, remote: Remote) -> None:
     """List the servings of the namespace."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.servings.list(namespace=namespace, limit=limit)
-    if as_json:
+    if remote.as_json:
         print_json({"items": [dict(each.document) for each in found]})
         return
     rows = [
@@ -108,47 +90,46 @@ def list_(limit: int | None, namespace: str, server: str, token_file: Path | Non
 @name_argument
 @namespace_option
 @server_options
-def get(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def get(name: str, namespace: str, remote: Remote) -> None:
     """Show a serving, its traffic and its newest rollout."""
-    with connect(server, token_file) as client:
-        _report(client.servings.get(name, namespace=namespace), as_json)
+    with remote.connect() as client:
+        _report(client.servings.get(name, namespace=namespace), remote.as_json)
 
 
 @serving.command()
 @name_argument
 @namespace_option
 @server_options
-def delete(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def delete(name: str, namespace: str, remote: Remote) -> None:
     """Take a serving out of service and remove it."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         client.servings.delete(name, namespace=namespace)
-    print_json({"name": name, "deleted": True}) if as_json else click.echo(f"serving {name} is being deleted")
+    if remote.as_json:
+        print_json({"name": name, "deleted": True})
+    else:
+        click.echo(f"serving {name} is being deleted")
 
 
 @serving.command()
 @name_argument
 @namespace_option
 @server_options
-def events(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def events(name: str, namespace: str, remote: Remote) -> None:
     """List what happened to a serving, oldest first."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.servings.events(name, namespace=namespace)
-    if as_json:
-        print_json({"items": found})
-        return
-    rows = [(each["eventTime"], each["type"], each["reason"], each["message"]) for each in found]
-    print_table(("time", "type", "reason", "message"), rows, "no events")
+    print_events(found, remote.as_json)
 
 
 @serving.command()
 @name_argument
 @namespace_option
 @server_options
-def rollouts(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def rollouts(name: str, namespace: str, remote: Remote) -> None:
     """List a serving's rollouts, newest first."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.servings.rollouts(name, namespace=namespace)
-    if as_json:
+    if remote.as_json:
         print_json({"items": found})
         return
     rows = [
@@ -172,24 +153,16 @@ def rollouts(name: str, namespace: str, server: str, token_file: Path | None, as
 )
 @namespace_option
 @server_options
-def logs(
-    name: str,
-    pod: str | None,
-    tail: int,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def logs(name: str, pod: str | None, tail: int, namespace: str, remote: Remote) -> None:
     """Show the last lines of its model servers' logs."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         servings = client.servings
         servings.get(name, namespace=namespace)  # a name that is none is said to be so
         pods = (
             [pod] if pod else [each["metadata"]["name"] for each in servings.pods(name, namespace=namespace)]
         )
         found = {each: servings.logs(each, namespace=namespace, tail=tail) for each in pods}
-    if as_json:
+    if remote.as_json:
         print_json(found)
         return
     if not found:
@@ -201,30 +174,15 @@ def logs(
 
 @serving.command()
 @name_argument
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    default=600.0,
-    show_default=True,
-    help="Give up after so many seconds.",
-)
+@timeout_option(600.0, "Give up after so many seconds.")
 @click.option("--approval", is_flag=True, help="Come back also when the rollout waits for approval.")
 @namespace_option
 @server_options
-def wait(
-    name: str,
-    timeout_s: float,
-    approval: bool,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def wait(name: str, timeout_s: float, approval: bool, namespace: str, remote: Remote) -> None:
     """Wait until its rollout is over; exit code 1 when it was rolled back or failed."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.servings.wait(name, namespace=namespace, timeout_s=timeout_s, approval=approval)
-    _report(found, as_json)
+    _report(found, remote.as_json)
 
 
 @serving.command()
@@ -232,42 +190,40 @@ def wait(
 @click.option("--to", type=click.IntRange(min=1), help="Number of a rollout; by default the one before.")
 @namespace_option
 @server_options
-def rollback(
-    name: str, to: int | None, namespace: str, server: str, token_file: Path | None, as_json: bool
-) -> None:
+def rollback(name: str, to: int | None, namespace: str, remote: Remote) -> None:
     """End the rollout under way, or return to the state of an earlier one."""
-    with connect(server, token_file) as client:
-        _report(client.servings.rollback(name, to=to, namespace=namespace), as_json)
+    with remote.connect() as client:
+        _report(client.servings.rollback(name, to=to, namespace=namespace), remote.as_json)
 
 
 @serving.command()
 @name_argument
 @namespace_option
 @server_options
-def approve(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def approve(name: str, namespace: str, remote: Remote) -> None:
     """Let the rollout that waits for approval go on."""
-    with connect(server, token_file) as client:
-        _report(client.servings.approve(name, namespace=namespace), as_json)
+    with remote.connect() as client:
+        _report(client.servings.approve(name, namespace=namespace), remote.as_json)
 
 
 @serving.command()
 @name_argument
 @namespace_option
 @server_options
-def reject(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def reject(name: str, namespace: str, remote: Remote) -> None:
     """Roll back the rollout that waits for approval."""
-    with connect(server, token_file) as client:
-        _report(client.servings.reject(name, namespace=namespace), as_json)
+    with remote.connect() as client:
+        _report(client.servings.reject(name, namespace=namespace), remote.as_json)
 
 
 @serving.command()
 @name_argument
 @namespace_option
 @server_options
-def stop(name: str, namespace: str, server: str, token_file: Path | None, as_json: bool) -> None:
+def stop(name: str, namespace: str, remote: Remote) -> None:
     """Stop the rollout that is under way; it is rolled back."""
-    with connect(server, token_file) as client:
-        _report(client.servings.stop(name, namespace=namespace), as_json)
+    with remote.connect() as client:
+        _report(client.servings.stop(name, namespace=namespace), remote.as_json)
 
 
 serving.add_command(predict)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from catchment.cli.documents import read_object
-from catchment.cli.options import connect, namespace_option, server_options
+from catchment.cli.options import Remote, namespace_option, server_options
 from catchment.cli.output import print_json
 from catchment.errors import Refused
 
@@ -18,21 +18,13 @@ from catchment.errors import Refused
 @click.option("--input", "input_name", help="The input that numbers are for, where the model has several.")
 @namespace_option
 @server_options
-def predict(
-    name: str,
-    source: Path,
-    input_name: str | None,
-    namespace: str,
-    server: str,
-    token_file: Path | None,
-    as_json: bool,
-) -> None:
+def predict(name: str, source: Path, input_name: str | None, namespace: str, remote: Remote) -> None:
     """Ask a serving: FILE is a request (.json), an array (.npy) or rows of numbers (.csv)."""
     import numpy as np
 
     from catchment.client import inference
 
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         servings = client.servings
         if source.suffix.lower() == ".json":
             if input_name:
@@ -45,7 +37,7 @@ def predict(
             metadata = servings.metadata(name, namespace=namespace)
             body, head = inference.request_of(values, metadata, input_name)
             answer = servings.infer(name, body, json_bytes=head, namespace=namespace)
-    if as_json:
+    if remote.as_json:
         print_json(answer)
         return
     for output, values in inference.arrays_of(answer).items():

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from catchment.cli.options import connect, server_options
+from catchment.cli.options import Remote, server_options
 from catchment.cli.output import print_json, print_table
 from catchment.client import Site
 
 
 @click.command()
 @server_options
-def sites(server: str, token_file: Path | None, as_json: bool) -> None:
+def sites(remote: Remote) -> None:
     """Show the sites that have registered."""
-    with connect(server, token_file) as client:
+    with remote.connect() as client:
         found = client.list_sites()
-    if as_json:
+    if remote.as_json:
         print_json({"sites": [site.document for site in found]})
         return
     rows = [

@@ -59,7 +59,7 @@ def test_they_are_listed_and_deleted(command: Command, server: TableServer) -> N
 
 
 def test_events_and_logs_are_shown_oldest_first(command: Command, server: TableServer) -> None:
-    event = {"firstTimestamp": "2026", "type": "Normal", "reason": "Pulled", "message": "pulled H5"}
+    event = {"eventTime": "2026", "type": "Normal", "reason": "Pulled", "message": "pulled H5"}
     server.answers[f"GET {JOB}/events"] = (200, {"items": [event]})
     server.answers[f"GET {LOGS}"] = (200, {"logs": [{"timestamp": "2026", "content": "a line"}]})
     assert command("modeljob", "events", "slims").stdout.splitlines()[1].split() == [
