@@ -7,12 +7,14 @@ from typing import Any
 
 from sqlalchemy import Row, select, update
 
-from catchment.errors import NotFound
 from catchment.jobs.spec import Job
 from catchment.jobs.states import AT_SITE, JobState, RoundState, WorkState
+from catchment.runs.rows import NamedRows
 from catchment.store.database import Transaction
 from catchment.store.schema import jobs, rounds, works
 
+_ROWS = NamedRows(jobs, "id", "job")
+find, require, by_uid = _ROWS.find, _ROWS.require, _ROWS.by_uid
 _CLIENT = re.compile(r"^(sim-[0-9a-f]{10})-[0-9]{6}$")
 """Name of a simulated client (catchment.simulation.fleet). A site that is called so is woken too often."""
 
@@ -32,29 +34,6 @@ def site_topic(site: str) -> str:
     share one: everybody who listens to the store hears of every topic that is notified.
     """
     return "site:" + _CLIENT.sub(r"\1", site)
-
-
-def find(tx: Transaction, namespace: str, job_id: str, *, lock: bool = False) -> Row[Any] | None:
-    """The job's row; with `lock` nobody else moves it until the transaction ends."""
-    statement = select(jobs).where(jobs.c.namespace == namespace, jobs.c.id == job_id)
-    return tx.execute(statement.with_for_update() if lock else statement).first()
-
-
-def require(tx: Transaction, namespace: str, job_id: str, *, lock: bool = False) -> Row[Any]:
-    """`find`, or NotFound."""
-    row = find(tx, namespace, job_id, lock=lock)
-    if row is None:
-        raise NotFound(f"job {job_id!r} does not exist in namespace {namespace!r}")
-    return row
-
-
-def by_uid(tx: Transaction, uid: str, *, lock: bool = False) -> Row[Any]:
-    """The job's row by its own identity, or NotFound when it was deleted."""
-    statement = select(jobs).where(jobs.c.uid == uid)
-    row = tx.execute(statement.with_for_update() if lock else statement).first()
-    if row is None:
-        raise NotFound("the job was deleted")
-    return row
 
 
 def change(tx: Transaction, uid: str, **values: Any) -> None:

@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, select, update
 
 from catchment.errors import NotFound
+from catchment.runs.rows import MESSAGE_CHARACTERS, Events, NamedRows
 from catchment.serving.spec import ServingSpec
 from catchment.serving.states import LIVE, RolloutPhase
 from catchment.serving.workload import ServingKey, Workload
 from catchment.store.database import Transaction
 from catchment.store.schema import serving_events, serving_rollouts, servings
 
+_ROWS, _EVENTS = NamedRows(servings, "name", "serving"), Events(serving_events, "serving_uid")
+find, require, by_uid = _ROWS.find, _ROWS.require, _ROWS.by_uid
+event, count_events = _EVENTS.add, _EVENTS.count
+
 
 def topic(uid: str) -> str:
     """What a serving's rollout and its watchers listen to."""
     return f"serving:{uid}"
-
-
-def find(tx: Transaction, namespace: str, name: str, *, lock: bool = False) -> Row[Any] | None:
-    """The serving's row; with `lock` nobody else moves it until the transaction ends."""
-    statement = select(servings).where(servings.c.namespace == namespace, servings.c.name == name)
-    return tx.execute(statement.with_for_update() if lock else statement).first()
-
-
-def require(tx: Transaction, namespace: str, name: str, *, lock: bool = False) -> Row[Any]:
-    """`find`, or NotFound."""
-    row = find(tx, namespace, name, lock=lock)
-    if row is None:
-        raise NotFound(f"serving {name!r} does not exist in namespace {namespace!r}")
-    return row
-
-
-def by_uid(tx: Transaction, uid: str, *, lock: bool = False) -> Row[Any]:
-    """The serving's row by its own identity, or NotFound when it was deleted."""
-    statement = select(servings).where(servings.c.uid == uid)
-    row = tx.execute(statement.with_for_update() if lock else statement).first()
-    if row is None:
-        raise NotFound("the serving was deleted")
-    return row
 
 
 def key_of(row: Row[Any]) -> ServingKey:
@@ -76,7 +58,7 @@ def change_rollout(tx: Transaction, uid: str, number: int, **values: Any) -> Non
 def end_rollout(tx: Transaction, uid: str, number: int, phase: RolloutPhase, message: str) -> None:
     """A rollout is over: its last phase, with an event; the serving has none under way any more."""
     free = {"lease_owner": None, "lease_until": 0.0, "stop_requested": False}
-    said = message[:2000]
+    said = message[:MESSAGE_CHARACTERS]
     change_rollout(tx, uid, number, phase=phase, message=said, finished_at=tx.now, **free)
     change(tx, uid, rolling=None)
     event(
@@ -119,17 +101,3 @@ def live_rollouts(tx: Transaction) -> list[Row[Any]]:
     """The rollouts that have not ended, longest waiting first."""
     mine = select(serving_rollouts).where(serving_rollouts.c.phase.in_(LIVE))
     return list(tx.execute(mine.order_by(serving_rollouts.c.phase_since)).all())
-
-
-def event(
-    tx: Transaction, uid: str, reason: str, message: str, kind: Literal["Normal", "Warning"] = "Normal"
-) -> None:
-    """Add an event: one for each transition and each step."""
-    values = {"serving_uid": uid, "at": tx.now, "type": kind, "reason": reason, "message": message[:2000]}
-    tx.execute(insert(serving_events).values(**values))
-
-
-def count_events(tx: Transaction, uid: str) -> int:
-    """How many events a serving has."""
-    mine = serving_events.c.serving_uid == uid
-    return int(tx.execute(select(func.count()).select_from(serving_events).where(mine)).scalar_one())
