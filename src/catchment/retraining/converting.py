@@ -13,10 +13,11 @@ from catchment.catalog.audit import Actor
 from catchment.catalog.content import Arrived
 from catchment.catalog.rows import VersionFile
 from catchment.catalog.states import ModelState
-from catchment.errors import InvalidField, JobStopped, NotFound, RetrainingFailed
+from catchment.errors import InvalidField, JobStopped, NotFound, RetrainingFailed, SetupError
 from catchment.jobs import purge
 from catchment.model_jobs import manager as model_jobs
 from catchment.model_jobs import rows as model_job_rows
+from catchment.model_jobs.executing import executor
 from catchment.model_jobs.spec import parse
 from catchment.model_jobs.states import ENDED, STOPPED, Phase
 from catchment.models import config as configs
@@ -35,13 +36,20 @@ from catchment.store.database import Transaction
 
 
 def check(store: Store, plan: RetrainPlan) -> None:
-    """Refuse a plan whose weights would find no graph. Raises InvalidField."""
+    """Refuse a plan whose weights would find no graph, or whose ModelJob nothing could run.
+
+    Raises:
+        InvalidField: in the plan's words.
+    """
     if plan.convert is None:
         return
     try:
         _only_file(store, store.db.read(lambda tx: graph_of(tx, plan)), ".onnx")
+        executor(store)
     except RetrainingFailed as error:
         raise InvalidField("convert.graph", str(error)) from None
+    except SetupError as error:
+        raise InvalidField("convert", f"this server cannot run ModelJobs: {error}") from None
 
 
 def graft(store: Store, plan: RetrainPlan, run: str, model_id: str) -> str:

@@ -69,6 +69,9 @@ def test_a_serving_that_would_be_made_is_looked_at_first(
     field, problem = refused(ready, serving={"name": "net", "backend": "kubernetes"})
     assert field == "serving.backend"
     assert "kubernetes cannot be used: no cluster is known" in problem
+    pods = without.model_copy(update={"model_job_runner": "kubernetes", "model_job_api_url": ""})
+    monkeypatch.setattr(ready, "settings", pods)
+    assert refused(ready)[0] == "convert"
 
 
 def test_a_serving_that_is_there_must_be_able_to_take_the_version_and_to_compare_it(ready: Store):
