@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from catchment.errors import InvalidField, Refused
+from catchment.errors import InvalidField, Refused, TooLarge
 from catchment.findings import invalid_field
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,7 +28,8 @@ async def job_body(request: Request) -> object:
     """The JSON of a job.
 
     Raises:
-        InvalidField: it is no JSON, ambiguous, too large or nested too deeply.
+        InvalidField: it is no JSON, ambiguous or nested too deeply.
+        TooLarge: it has more than a mebibyte.
     """
     _check_content_type(request)
     return await run_in_threadpool(parse, await _read(request, JOB_BYTES), strict_text=True)
@@ -38,7 +39,8 @@ async def raw_message(request: Request) -> bytes:
     """The request's body as it came: strict JSON, but not yet read as any message.
 
     Raises:
-        InvalidField: it is no JSON, ambiguous, too large or nested too deeply.
+        InvalidField: it is no JSON, ambiguous or nested too deeply.
+        TooLarge: it has more than a message may have.
     """
     _check_content_type(request)
     raw = await _read(request, MESSAGE_BYTES)
@@ -47,7 +49,7 @@ async def raw_message(request: Request) -> bytes:
 
 
 async def small_body(request: Request) -> bytes:
-    """The request's body, of a job's size at most. Raises InvalidField."""
+    """The request's body, of a job's size at most. Raises TooLarge."""
     return await _read(request, JOB_BYTES)
 
 
@@ -146,7 +148,7 @@ def _check_content_type(request: Request) -> None:
 
 async def _read(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
-    too_large = InvalidField("body", f"is larger than {limit} bytes")
+    too_large = TooLarge(f"the body has more than {limit} bytes, which is the most that is taken")
     if announced.isdecimal() and int(announced) > limit * DRAIN:
         raise too_large
     received, size = bytearray(), 0

@@ -33,6 +33,7 @@ from catchment.errors import (
     OffsetMismatch,
     ProtocolRefused,
     Refused,
+    TooLarge,
     TransferError,
     Unauthorized,
     Unreachable,
@@ -40,7 +41,9 @@ from catchment.errors import (
 )
 
 log = logging.getLogger(__name__)
-Face = Literal["read", "change", "models", "registry", "own", "exchange", "register", "poll", "upload", "oci"]
+Face = Literal[
+    "read", "change", "model", "models", "registry", "own", "exchange", "register", "poll", "upload", "oci"
+]
 Table = Mapping[type[CatchmentError], int]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -50,6 +53,7 @@ _OWN: Table = {
     NotFound: 404,
     Refused: 409,
     InvalidField: 400,
+    TooLarge: 413,
     BadArtifact: 400,
     Forbidden: 403,
     Unauthorized: 401,
@@ -70,6 +74,8 @@ STATUS: Mapping[Face, Table] = {
     # The document knows 403 for everything that is wrong with a change, an unknown job included.
     "read": _READ,
     "change": {**_READ, NotFound: 403},
+    # The document knows 400 for whatever is wrong with a new model.
+    "model": {**_MODELS, TooLarge: 400},
     # The documents' model manager and registry: what is wrong with a request is 400, a duplicate included.
     "models": _MODELS,
     "registry": {**_MODELS, AlreadyExists: 409, WrongState: 409},
@@ -109,7 +115,7 @@ def answer(
 ) -> JSONResponse:
     """An error's answer in the shape of the face that the request is for."""
     of = _face_of(scope)
-    if of in ("read", "change", "models"):
+    if of in ("read", "change", "model", "models"):
         return JSONResponse({"state": "FAILED", "reason": reason}, status, headers)
     if of == "registry":
         kind = str(facts.get("error", HTTPStatus(status).phrase.replace(" ", "")))

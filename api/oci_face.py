@@ -19,6 +19,7 @@ PASSED_ON = ("/v2", "/api/v2.0", "/service", "/c")
 _BY_ERROR = {
     "BlobsMissing": "MANIFEST_BLOB_UNKNOWN",
     "BadArtifact": "MANIFEST_INVALID",
+    "TooLarge": "MANIFEST_INVALID",
     "FormatMismatch": "MANIFEST_INVALID",
     "DigestMismatch": "DIGEST_INVALID",
     "OffsetMismatch": "BLOB_UPLOAD_INVALID",

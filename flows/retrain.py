@@ -15,7 +15,7 @@ from pydantic import Field
 from catchment.errors import JobStopped
 from catchment.retraining import alive, stopping
 from catchment.retraining.outcome import Retrained, reference
-from catchment.retraining.plan import RetrainPlan, check
+from catchment.retraining.plan import RetrainPlan
 from flows import retrain_artifacts as artifacts
 from tasks import retraining as tasks
 from tasks.store import process_store
@@ -40,7 +40,6 @@ async def retrain(plan: Plan) -> Any:
     Safe to run again: each step looks first whether what it makes is there. A run that is cancelled stops its
     job, its ModelJob or its rollout.
     """
-    check(plan)
     store, run = process_store(), str(flow_run.id)
     with alive.driven(store, run):
         try:
@@ -53,6 +52,7 @@ async def retrain(plan: Plan) -> Any:
 
 async def _steps(plan: RetrainPlan, run: str) -> Retrained:
     store = process_store()
+    await tasks.check(plan, run)
     job = await tasks.begin(plan, run)
     registered = await tasks.await_registered(plan, run)
     version = await asyncio.to_thread(reference, store, registered)

@@ -7,10 +7,16 @@ from typing import Any
 
 from prefect import get_run_logger, task
 
-from catchment.retraining import converting, gate, rolling, training
+from catchment.retraining import checking, converting, gate, rolling, training
 from catchment.retraining.plan import RetrainPlan
 from tasks.model_jobs import RETRY
 from tasks.store import process_store
+
+
+@task(name="check the plan", **RETRY)
+async def check(plan: RetrainPlan, run: str) -> None:
+    """Refuse now what a later step would refuse, unless the run is under way already."""
+    await asyncio.to_thread(checking.check_new, process_store(), plan, run)
 
 
 @task(name="begin training", **RETRY)

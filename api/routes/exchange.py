@@ -41,6 +41,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         404: "The site has no such work.",
         409: "It does not fit what is there.",
         410: "The site is not registered (any more).",
+        413: "The message has more bytes than are taken.",
         416: "The range lies outside the blob.",
         422: "The bytes do not have the announced digest; the upload begins anew.",
         429: "Another request is sending this update; try again.",
@@ -71,7 +72,9 @@ def said(answer: Message) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-@router.post(ONE + "/register", response_model=Registered, openapi_extra=takes(Registration))
+@router.post(
+    ONE + "/register", response_model=Registered, openapi_extra=takes(Registration), responses=problems(413)
+)
 @face("register")
 def register_site(
     store: StoreDep,
@@ -84,7 +87,7 @@ def register_site(
 
 
 @router.post(
-    ONE + "/poll", response_model=PollAnswer, openapi_extra=takes(PollRequest), responses=problems(410)
+    ONE + "/poll", response_model=PollAnswer, openapi_extra=takes(PollRequest), responses=problems(410, 413)
 )
 @face("poll")
 async def poll_site(
@@ -104,7 +107,7 @@ async def poll_site(
 
 
 @router.post(
-    ONE + "/leave", status_code=204, openapi_extra=takes(Leave, required=False), responses=problems(410)
+    ONE + "/leave", status_code=204, openapi_extra=takes(Leave, required=False), responses=problems(410, 413)
 )
 @face("poll")
 def leave_site(
@@ -242,7 +245,7 @@ TOLD: dict[int | str, dict[str, Any]] = {
     openapi_extra={
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     },
-    responses=problems(404, 409),
+    responses=problems(404, 409, 413),
 )
 @face("exchange")
 def say_secure(
@@ -279,7 +282,7 @@ async def tell_secure(
     WORK + "/result",
     response_model=ResultAnswer,
     openapi_extra=takes(WorkResult),
-    responses=problems(404, 409),
+    responses=problems(404, 409, 413),
 )
 @face("exchange")
 def finish_work(

@@ -13,7 +13,7 @@ from api import schemas
 from api.bodies import small_body
 from api.deps import ActorDep, ContextDep, StoreDep, User
 from api.errors import face
-from api.routes.registry import FAILS
+from api.routes.registry import FAILS, LARGE
 from catchment.formats.convert import listing
 from catchment.formats.convert.environments import Environments
 from catchment.model_jobs import manager
@@ -29,7 +29,7 @@ Name = Annotated[str, Path(alias="modeljobID")]
 
 
 async def tree(request: Request) -> object:
-    """The body's JSON or YAML. Raises InvalidField."""
+    """The body's JSON or YAML. Raises InvalidField, TooLarge."""
     raw = await small_body(request)
     return await run_in_threadpool(read_body, raw, request.headers.get("content-type", ""))
 
@@ -46,7 +46,7 @@ SENT = {
 }
 
 
-@router.post(JOBS, status_code=201, response_class=Response, responses=FAILS, openapi_extra=SENT)
+@router.post(JOBS, status_code=201, response_class=Response, responses={**FAILS, **LARGE}, openapi_extra=SENT)
 @face("registry")
 def create_model_job(here: ContextDep, actor: ActorDep, namespace: str, body: Body) -> Response:
     """Create a ModelJob; its name is in Location."""

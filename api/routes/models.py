@@ -25,6 +25,9 @@ FAILS: dict[int | str, dict[str, Any]] = {
     500: {"model": schemas.HttpResponse, "description": "Internal server error."},
     503: {"model": schemas.HttpResponse, "description": "The store does not answer."},
 }
+LARGE: dict[int | str, dict[str, Any]] = {
+    413: {"model": schemas.HttpResponse, "description": "The body has more bytes than are taken."}
+}
 OF_NAMESPACE = "/api/v1/namespaces/{namespace}/models"
 ONE = OF_NAMESPACE + "/{model_name}"
 BY_ID = "/api/v1/models"
@@ -48,7 +51,7 @@ def takes(name: str) -> dict[str, Any]:
     responses=FAILS,
     openapi_extra=takes("NewModel"),
 )
-@face("models")
+@face("model")
 def create_model(store: StoreDep, actor: ActorDep, namespace: str, body: Body) -> JSONResponse:
     """Create a version of a model: unready until its bytes are there.
 
@@ -71,7 +74,9 @@ def get_model(store: StoreDep, namespace: str, model_name: str, version: str | N
     return JSONResponse({"models": manager.get_versions(store, namespace, model_name, version)})
 
 
-@router.put(ONE, response_model=schemas.ModelDetail, responses=FAILS, openapi_extra=takes("Change"))
+@router.put(
+    ONE, response_model=schemas.ModelDetail, responses={**FAILS, **LARGE}, openapi_extra=takes("Change")
+)
 @face("models")
 def update_model(
     store: StoreDep,
@@ -102,7 +107,9 @@ def get_model_by_id(store: StoreDep, model_id: ModelId) -> JSONResponse:
     return JSONResponse(manager.get_by_id(store, model_id))
 
 
-@router.put(BY_ID, response_model=schemas.ModelDetail, responses=FAILS, openapi_extra=takes("Change"))
+@router.put(
+    BY_ID, response_model=schemas.ModelDetail, responses={**FAILS, **LARGE}, openapi_extra=takes("Change")
+)
 @face("models")
 def update_model_by_id(store: StoreDep, actor: ActorDep, model_id: ModelId, body: Body) -> JSONResponse:
     """As the update by name."""

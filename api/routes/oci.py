@@ -23,7 +23,7 @@ from catchment.catalog import artifacts, blob_uploads, pushing, repositories
 from catchment.catalog.pushed import MAX_MANIFEST_BYTES
 from catchment.catalog.repositories import FoundManifest
 from catchment.catalog.spec import check_version
-from catchment.errors import BadArtifact, CatchmentError, InvalidField, NotFound
+from catchment.errors import CatchmentError, InvalidField, NotFound, TooLarge
 from catchment.store import Store
 
 ONE = "/v2/{namespace}/{name}"
@@ -134,7 +134,7 @@ async def put_manifest(
 
 
 async def manifest_body(request: Request) -> bytes:
-    """The manifest that a request brings. Raises BadArtifact for one that is too large."""
+    """The manifest that a request brings. Raises TooLarge."""
     data, size = bytearray(), 0
     announced = Part(0, 16 * MAX_MANIFEST_BYTES, 16 * MAX_MANIFEST_BYTES, None)
     async for piece in pieces(request.stream(), announced):
@@ -142,7 +142,9 @@ async def manifest_body(request: Request) -> bytes:
         if size <= MAX_MANIFEST_BYTES:
             data += piece
     if size > MAX_MANIFEST_BYTES:
-        raise BadArtifact(f"the manifest has more than {MAX_MANIFEST_BYTES} bytes")
+        raise TooLarge(
+            f"the manifest has more than {MAX_MANIFEST_BYTES} bytes, which is the most that is taken"
+        )
     return bytes(data)
 
 

@@ -34,6 +34,10 @@ FAILS: dict[int | str, dict[str, Any]] = {
     500: {"model": schemas.RegistryError, "description": "Internal server error."},
     503: {"model": schemas.RegistryError, "description": "The store does not answer."},
 }
+LARGE: dict[int | str, dict[str, Any]] = {
+    413: {"model": schemas.RegistryError, "description": "The body has more bytes than are taken."}
+}
+"""Where a body is taken that is not streamed."""
 _CLAIM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:-]{0,127}")
 
 
@@ -170,7 +174,7 @@ ComparedDep = Annotated[list[comparing.Named], Depends(compared)]
 @router.get(
     "/api/v1alpha1/comparisons",
     response_model=schemas.Comparison,
-    responses=FAILS,
+    responses={**FAILS, **LARGE},
     openapi_extra=COMPARED,
 )
 @face("registry")
@@ -189,7 +193,7 @@ def list_comparisons(
 @router.get(
     "/api/v1alpha1/comparativedocument",
     response_class=Response,
-    responses={**FAILS, 200: {"description": "CSV.", "content": {"application/octet-stream": {}}}},
+    responses={**FAILS, **LARGE, 200: {"description": "CSV.", "content": {"application/octet-stream": {}}}},
     openapi_extra=COMPARED,
 )
 @face("registry")

@@ -23,6 +23,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "A field is wrong; `field` names it.",
         404: "There is no such namespace or run.",
         409: "The Idempotency-Key was used for another plan.",
+        413: "The plan has more bytes than are taken.",
         503: "Prefect does not answer.",
     }.items()
 }

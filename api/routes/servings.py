@@ -12,7 +12,7 @@ from api import schemas, serving_schemas
 from api.deps import ActorDep, Context, ContextDep, StoreDep, User
 from api.errors import face
 from api.routes.model_jobs import NAMESPACE, Body, Page
-from api.routes.registry import FAILS
+from api.routes.registry import FAILS, LARGE
 from catchment.serving import deciding, manager
 
 SERVINGS = NAMESPACE + "/servings"
@@ -41,7 +41,9 @@ def _now(here: Context, request: Request, namespace: str, name: str) -> JSONResp
     return JSONResponse(manager.get(here.store, namespace, name, _base(request)))
 
 
-@router.post(SERVINGS, status_code=201, response_class=Response, responses=FAILS, openapi_extra=SENT)
+@router.post(
+    SERVINGS, status_code=201, response_class=Response, responses={**FAILS, **LARGE}, openapi_extra=SENT
+)
 @face("registry")
 def create_serving(here: ContextDep, actor: ActorDep, namespace: str, body: Body) -> Response:
     """Create a serving: a SeldonDeployment, or the short form. Its name is in Location."""
@@ -141,7 +143,7 @@ def stop_rollout(
 
 
 # After the others: its pattern fits their paths too.
-@router.put(ONE, response_model=serving_schemas.Serving, responses=FAILS, openapi_extra=SENT)
+@router.put(ONE, response_model=serving_schemas.Serving, responses={**FAILS, **LARGE}, openapi_extra=SENT)
 @face("registry")
 def update_serving(
     request: Request, here: ContextDep, actor: ActorDep, namespace: str, name: Name, body: Body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.bodies import DEPTH, JOB_BYTES, parse
+from api.bodies import DEPTH, JOB_BYTES, MESSAGE_BYTES, parse
 from catchment.errors import InvalidField
 from tests.api.serving import InProcess
 
@@ -61,7 +62,7 @@ def test_any_bytes_are_parsed_or_refused(raw: bytes) -> None:
         (b"[]", "a JSON object is required"),
         (b"null", "a JSON object is required"),
         (b'"job"', "a JSON object is required"),
-        (b'{"x": "' + b"a" * JOB_BYTES + b'"}', "larger than"),
+        (b'{"x": "' + b"a" * JOB_BYTES + b'"}', f"more than {JOB_BYTES} bytes"),
     ],
 )
 def test_what_is_no_job_is_403_with_a_reason(api: InProcess, text: bytes, words: str) -> None:
@@ -102,4 +103,28 @@ def test_a_large_body_without_a_length_is_refused_too(api: InProcess) -> None:
 
     answer = api("POST", JOBS, content=endless(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 403
-    assert "larger than" in answer.json()["reason"]
+    assert f"more than {JOB_BYTES} bytes" in answer.json()["reason"]
+
+
+def test_a_body_with_too_many_bytes_is_413_unless_the_document_has_another_code(api: InProcess) -> None:
+    """Every operation of the API's own document that takes JSON."""
+    elsewhere = {JOBS: 403, f"{JOBS}/{{job_id}}": 403, ("post", "/api/v1/namespaces/{namespace}/models"): 400}
+    asked = 0
+    for path, operations in api("GET", "/api/v1/openapi.json").json()["paths"].items():
+        for method, operation in operations.items():
+            if "application/json" not in operation.get("requestBody", {}).get("content", {}):
+                continue
+            asked += 1
+            said = path.replace("{namespace}", "default")
+            expected = elsewhere.get(said, elsewhere.get((method, path), 413))
+            assert str(expected) in operation["responses"], (method, path)
+            limit = MESSAGE_BYTES if path.startswith("/exchange/") else JOB_BYTES
+            answer = api(
+                method.upper(),
+                re.sub(r"{(\w+)}", "x", said),
+                content=b" " * (limit + 1),
+                headers={"Content-Type": "application/json"},
+            )
+            assert answer.status_code == expected, (method, path, answer.text)
+            assert f"more than {limit} bytes" in answer.text, (method, path)
+    assert asked >= 15

@@ -296,7 +296,7 @@ def test_what_is_no_model_is_refused_with_words(client: Client, repository: str)
     index = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json"}).encode()
     refused(client.put_manifest(repository, "v1", index), 400, "MANIFEST_INVALID")
     refused(client.put_manifest(repository, "v1", b"{"), 400, "MANIFEST_INVALID")
-    refused(client.put_manifest(repository, "v1", b" " * (5 << 20)), 400, "MANIFEST_INVALID", "bytes")
+    refused(client.put_manifest(repository, "v1", b" " * (5 << 20)), 413, "MANIFEST_INVALID", "4194304 bytes")
     artifact = ormb(NET)
     refused(client.put_manifest(repository, "v1", artifact.manifest), 404, "MANIFEST_BLOB_UNKNOWN")
     for blob in artifact.blobs:

@@ -72,6 +72,8 @@ def test_one_key_makes_one_run_and_takes_no_other_plan(api, plan):
         ({"convert": {}}, "convert.graph"),
         ({"convert": {"graph": "default/none:v1"}}, "convert.graph"),
         ({"convert": {"graph": "none"}}, "convert.graph"),
+        ({"convert": {"options": {"operation": "shrink"}}}, "convert.options.operation"),
+        ({"convert": {"to": "SavedModel"}}, "convert.to"),
     ],
 )
 def test_what_is_wrong_is_named_in_problem_details(api, launcher, plan, changes, field):

@@ -14,11 +14,11 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import State
 
-from catchment.errors import RetrainingFailed
+from catchment.errors import InvalidField, RetrainingFailed
 from catchment.jobs import lifecycle
 from catchment.maintenance.plan import MaintainPlan
 from catchment.retraining import naming, stopping
-from catchment.retraining.plan import parse
+from catchment.retraining.plan import RetrainPlan, parse
 from catchment.store import Store
 from catchment.store.blobs import put_bytes
 from flows.maintain import maintain
@@ -71,6 +71,11 @@ def test_a_stop_of_the_child_ends_it_as_cancelled_and_a_failure_as_failed(flow_s
     assert "stopped: job retrain-" in stopped.message
     (child,) = [row for row in lifecycle.list_jobs(flow_store, "default") if row["id"] != "template"]
     assert child["status"]["state"] in ("STOPPING", "STOPPED")
+    before = lifecycle.list_jobs(flow_store, "default")
+    unchecked = RetrainPlan.model_validate({**PLAN, "convert": {"options": {"operation": "shrink"}}})
+    with pytest.raises(InvalidField, match=r"convert\.options\.operation: must be one of slim"):
+        asyncio.run(retrain(unchecked))
+    assert lifecycle.list_jobs(flow_store, "default") == before
     late = {"template": "template", "wait_s": 0.2}
     with pytest.raises(RetrainingFailed, match=r"took longer than 0\.2 s: STARTING"):
         asyncio.run(retrain(parse({**PLAN, "job": late}, "default")))

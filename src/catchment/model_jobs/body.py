@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from catchment.errors import BadArtifact, InvalidField
+from catchment.errors import BadArtifact, InvalidField, TooLarge
 from catchment.models import documents
 
 MAX_DEPTH = 32
@@ -39,9 +39,12 @@ def read_body(raw: bytes, content_type: str) -> object:
     Raises:
         InvalidField: it is none, gives a key twice, is nested too deeply, holds what JSON cannot, or uses
             what only YAML can (aliases, tags).
+        TooLarge: it has more bytes than a document may.
     """
     if len(raw) > documents.MAX_YAML_BYTES:
-        raise InvalidField("body", f"is larger than {documents.MAX_YAML_BYTES} bytes")
+        raise TooLarge(
+            f"the body has more than {documents.MAX_YAML_BYTES} bytes, which is the most that is taken"
+        )
     try:
         tree = json.loads(raw.decode(), object_pairs_hook=_Pairs, parse_constant=_no_number)
     except RecursionError:

@@ -13,17 +13,19 @@ from catchment.catalog.audit import Actor
 from catchment.catalog.content import Arrived
 from catchment.catalog.rows import VersionFile
 from catchment.catalog.states import ModelState
-from catchment.errors import InvalidField, JobStopped, NotFound, RetrainingFailed
+from catchment.errors import InvalidField, JobStopped, NotFound, RetrainingFailed, SetupError
 from catchment.jobs import purge
 from catchment.model_jobs import manager as model_jobs
 from catchment.model_jobs import rows as model_job_rows
-from catchment.model_jobs.spec import parse, tagged
+from catchment.model_jobs.executing import executor
+from catchment.model_jobs.spec import parse
 from catchment.model_jobs.states import ENDED, STOPPED, Phase
 from catchment.models import config as configs
 from catchment.models.config import ModelConfig
 from catchment.models.tensors import file_digest
-from catchment.retraining import metrics, naming
+from catchment.retraining import metrics, model_job, naming
 from catchment.retraining.graft_running import run_graft
+from catchment.retraining.model_job import ONNX
 from catchment.retraining.plan import RetrainPlan, Servable
 from catchment.retraining.waiting import Say, wait_for
 from catchment.serving import seldon
@@ -32,13 +34,22 @@ from catchment.store import Store
 from catchment.store.blobs import new_staged_file
 from catchment.store.database import Transaction
 
-ONNX = "ONNX"
-
 
 def check(store: Store, plan: RetrainPlan) -> None:
-    """Refuse a plan whose weights would find no graph. Raises InvalidField."""
-    if plan.convert is not None:
-        store.db.read(lambda tx: _graph(tx, plan))
+    """Refuse a plan whose weights would find no graph, or whose ModelJob nothing could run.
+
+    Raises:
+        InvalidField: in the plan's words.
+    """
+    if plan.convert is None:
+        return
+    try:
+        _only_file(store, store.db.read(lambda tx: graph_of(tx, plan)), ".onnx")
+        executor(store)
+    except RetrainingFailed as error:
+        raise InvalidField("convert.graph", str(error)) from None
+    except SetupError as error:
+        raise InvalidField("convert", f"this server cannot run ModelJobs: {error}") from None
 
 
 def graft(store: Store, plan: RetrainPlan, run: str, model_id: str) -> str:
@@ -78,20 +89,16 @@ def _sources(
 ) -> tuple[Row[Any], Row[Any], str | None]:
     """The weights, the graph, and the version that was made of both, if it was."""
     weights = catalog_rows.by_id(tx, model_id)
-    there = catalog_rows.find(tx, weights.namespace, weights.name, grafted_version(weights.version, convert))
+    version = naming.grafted_version(weights.version, further=model_job.converts_further(convert))
+    there = catalog_rows.find(tx, weights.namespace, weights.name, version)
     if there is not None:
         if there.parent != weights.id:
             raise RetrainingFailed(f"version {there.version!r} of model {there.name!r} is there already")
         return weights, there, str(there.id)
-    return weights, _graph(tx, plan), None
+    return weights, graph_of(tx, plan), None
 
 
-def grafted_version(version: str, convert: Servable) -> str:
-    """The name of the version that holds the weights in their graph; aside where more is to be made of it."""
-    return f"{version[:120]}-{'graph' if convert.options or convert.to.upper() != ONNX else 'onnx'}"
-
-
-def _graph(tx: Transaction, plan: RetrainPlan) -> Row[Any]:
+def graph_of(tx: Transaction, plan: RetrainPlan) -> Row[Any]:
     """The ready ONNX version whose graph takes the weights. Raises InvalidField."""
     field, said = "convert.graph", _wanted(plan).graph
     if said is None:
@@ -144,7 +151,7 @@ def _registered(
             store.blobs.put_file(arrived.staged, arrived.file.digest)
         purge.hold_blobs(store, tx, [arrived.file.digest])
         source = catalog_rows.by_id(tx, weights.id, lock=True)
-        version = grafted_version(source.version, convert)
+        version = naming.grafted_version(source.version, further=model_job.converts_further(convert))
         if (there := catalog_rows.find(tx, source.namespace, source.name, version)) is not None:
             return str(there.id)  # another attempt of the run was quicker
         return made.insert_ready(
@@ -215,16 +222,7 @@ def convert(store: Store, plan: RetrainPlan, run: str, grafted_id: str, say: Say
 def _made(store: Store, plan: RetrainPlan, name: str, grafted_id: str) -> Row[Any]:
     grafted = store.db.read(lambda tx: catalog_rows.by_id(tx, grafted_id))
     reference = f"{grafted.namespace}/{grafted.name}:{grafted.version}"
-    wanted = _wanted(plan)
-    spec: dict[str, Any] = {"model": reference}
-    if wanted.options or wanted.to.upper() != ONNX:
-        target = reference.removesuffix("-graph") + f"-{wanted.to.lower()}"
-        pair = {"from": ONNX, "to": wanted.to}
-        spec |= {"desiredTag": target, "conversion": {"mmdnn": pair, "options": wanted.options}}
-        tagged(target, "desiredTag")
-    else:
-        spec |= {"extraction": {"format": ONNX}}
-    body = {"metadata": {"name": name}, "spec": spec}
+    body = model_job.body(_wanted(plan), name, reference)
 
     def step(tx: Transaction) -> Row[Any]:
         there = model_job_rows.find(tx, plan.namespace, name, lock=True)

@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from catchment.errors import FormatMismatch, InvalidField
+from catchment.errors import InvalidField
 from catchment.findings import invalid_field
 from catchment.jobs.spec import JOB_ID, NAMESPACE
-from catchment.models import formats
+from catchment.retraining import model_job
 from catchment.serving.spec import BACKENDS, LABEL, Canary
 
 MODEL = r"^[a-z0-9][a-z0-9._-]*$"
@@ -161,12 +161,10 @@ def parse(body: object, namespace: str) -> RetrainPlan:
 
 
 def check(plan: RetrainPlan) -> None:
-    """Refuse what no field alone shows to be wrong. Raises InvalidField."""
-    if plan.convert is None:
-        return
-    try:
-        wanted = formats.named(plan.convert.to)
-    except FormatMismatch as error:
-        raise InvalidField("convert.to", str(error)) from None
-    if wanted.name != "ONNX" and wanted.name not in formats.named("ONNX").converts_to:
-        raise InvalidField("convert.to", f"{wanted.name} cannot be made of an ONNX graph; ONNX can")
+    """Refuse what no field alone shows to be wrong, the ModelJob that is made of it included.
+
+    Raises:
+        InvalidField: the field, and what would be right.
+    """
+    if plan.convert is not None:
+        model_job.check(plan.convert, plan.namespace, plan.register_as.name)

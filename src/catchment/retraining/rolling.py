@@ -20,6 +20,8 @@ from catchment.serving.around import ANNOTATION
 from catchment.serving.states import ENDED, RolloutPhase
 from catchment.store import Store
 
+PREDICTOR = "default"
+"""Of a serving that is made."""
 STOP_WORDS = ("stop was asked for", "rollback was asked for", "rejected by", "its flow run was cancelled")
 
 
@@ -52,9 +54,9 @@ def _begin(store: Store, plan: RetrainPlan, wanted: RolloutTarget, run: str, mod
         row = store.db.read(lambda tx: serving_rows.find(tx, plan.namespace, wanted.name))
         try:
             if row is None:
-                manager.create(store, plan.namespace, _new(wanted, reference), actor)
+                manager.create(store, plan.namespace, new(wanted, reference), actor)
             else:
-                manager.update(store, plan.namespace, wanted.name, _changed(row, wanted, reference), actor)
+                manager.update(store, plan.namespace, wanted.name, changed(row, wanted, reference), actor)
         except (WrongState, AlreadyExists) as error:
             return str(error)  # somebody else's rollout, or a change between our reading and writing
         number = store.db.read(lambda tx: metrics.made_by(tx, plan, run))
@@ -65,7 +67,7 @@ def _begin(store: Store, plan: RetrainPlan, wanted: RolloutTarget, run: str, mod
     return wait_for(store, topic, look, wanted.wait_s, f"serving {wanted.name}", say)
 
 
-def _new(wanted: RolloutTarget, reference: str) -> dict[str, Any]:
+def new(wanted: RolloutTarget, reference: str) -> dict[str, Any]:
     """The short form of a serving that is not there."""
     canary = wanted.canary.model_dump(mode="json", exclude_defaults=True) if wanted.canary else {}
     return {
@@ -77,7 +79,7 @@ def _new(wanted: RolloutTarget, reference: str) -> dict[str, Any]:
     }
 
 
-def _changed(row: Row[Any], wanted: RolloutTarget, reference: str) -> dict[str, Any]:
+def changed(row: Row[Any], wanted: RolloutTarget, reference: str) -> dict[str, Any]:
     """The serving's own body with the version in it; refused where it was changed since."""
     spec = copy.deepcopy(row.body["spec"])
     annotations = dict(row.annotations)

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from catchment.errors import CatchmentError, NotFound, WrongState
-from catchment.jobs import namespaces
 from catchment.jobs.launcher import RunSeen, RunsLauncher
-from catchment.retraining import alive, converting, outcome, stopping, training
+from catchment.retraining import alive, checking, outcome, stopping
 from catchment.retraining.plan import RetrainPlan, parse
 from catchment.runs.leases import BEGIN_S
 from catchment.store import Store
@@ -66,9 +65,7 @@ def start(
         Unreachable: Prefect does not answer.
     """
     plan = parse(body, namespace)
-    namespaces.get(store, namespace)
-    training.check(store, plan)
-    converting.check(store, plan)
+    checking.check(store, plan)
     wanted = RetrainStart(_key(namespace, key), plan)
     run = launcher.launch(wanted)
     seen = launcher.find(run, DEPLOYMENT)

@@ -11,7 +11,8 @@ from catchment.catalog import rows as catalog_rows
 from catchment.catalog.made import FORMAT
 from catchment.catalog.states import ModelState
 from catchment.errors import AlreadyExists, InvalidField, JobStopped, NotFound, RetrainingFailed
-from catchment.jobs import lifecycle, rows
+from catchment.jobs import lifecycle, references, rows
+from catchment.jobs.privacy import keeps_metrics
 from catchment.jobs.spec import SERVER_FIELDS, parse_job
 from catchment.jobs.states import JobState
 from catchment.retraining import metrics, naming
@@ -29,9 +30,17 @@ def check(store: Store, plan: RetrainPlan) -> None:
     """Refuse a plan whose job could not be made.
 
     Raises:
-        InvalidField: the template is none, or the job's specification is wrong.
+        InvalidField: the template is none, the job's specification is wrong or names what is not there, or
+            its result could not be compared.
     """
-    parse_job(store.db.read(lambda tx: body_of(tx, plan, "retrain-00000000")))
+    job = parse_job(store.db.read(lambda tx: body_of(tx, plan, "retrain-00000000")))
+    references.check(store, plan.namespace, job, known_checkpoints=())
+    if plan.serving is not None and not keeps_metrics(job):
+        raise InvalidField(
+            "gate.metric",
+            "is never known of this job, whose secure_algorithm.metrics is 'none'; leave serving out, "
+            "and roll out by hand",
+        )
 
 
 def begin(store: Store, plan: RetrainPlan, run: str) -> str:

@@ -22,7 +22,7 @@ from catchment.models import formats
 from catchment.serving import saying, seldon
 from catchment.serving.claim import RolloutClaim
 from catchment.serving.spec import MODEL_ID, Metric, Predictor, ServingSpec
-from catchment.serving.workload import Backend, ServedModel, Workload
+from catchment.serving.workload import Backend, ServedModel, ServingKey, Workload
 from catchment.store import Store
 from catchment.store.database import Transaction
 from catchment.store.schema import model_versions
@@ -54,7 +54,7 @@ def workload_of(
             f"the serving says that {row.name}:{row.version} is {predictor.format}, it is {row.format}"
         )
     row = with_signature(store, claim, row, predictor, stop)
-    made = _workload(row, claim, spec, predictor)
+    made = described(row, claim.serving, claim.number, spec, predictor)
     try:
         backend.check(made)
     except InvalidField as refusal:
@@ -62,7 +62,7 @@ def workload_of(
         if not converts:
             raise
         row = converted(store, claim, row, predictor, stop, refusal)
-        made = _workload(row, claim, spec, predictor)
+        made = described(row, claim.serving, claim.number, spec, predictor)
         backend.check(made)
     return made
 
@@ -78,8 +78,11 @@ def find(tx: Transaction, predictor: Predictor) -> Row[Any]:
     return row
 
 
-def _workload(row: Row[Any], claim: RolloutClaim, spec: ServingSpec, predictor: Predictor) -> Workload:
-    signature = _signature(row)
+def described(
+    row: Row[Any], serving: ServingKey, revision: int, spec: ServingSpec, predictor: Predictor
+) -> Workload:
+    """The workload of a predictor with this version, whether or not a backend can run it."""
+    signature = signature_of(row)
     model = ServedModel(
         model_id=row.id,
         reference=f"{row.namespace}/{row.name}:{row.version}",
@@ -91,8 +94,8 @@ def _workload(row: Row[Any], claim: RolloutClaim, spec: ServingSpec, predictor: 
     )
     resources = predictor.resources.model_dump(mode="json")
     return Workload(
-        serving=claim.serving,
-        revision=claim.number,
+        serving=serving,
+        revision=revision,
         predictor=predictor.name,
         graph=predictor.graph,
         model=model,
@@ -109,7 +112,8 @@ def _workload(row: Row[Any], claim: RolloutClaim, spec: ServingSpec, predictor: 
     )
 
 
-def _signature(row: Row[Any]) -> dict[str, Any]:
+def signature_of(row: Row[Any]) -> dict[str, Any]:
+    """What a version says goes in and comes out; empty while nobody has said it."""
     return (row.config or {}).get("signature") or {}
 
 
@@ -117,7 +121,7 @@ def with_signature(
     store: Store, claim: RolloutClaim, row: Row[Any], predictor: Predictor, stop: threading.Event
 ) -> Row[Any]:
     """The version with its signature, which an extraction finds where nobody has said it."""
-    if _signature(row).get("inputs"):
+    if signature_of(row).get("inputs"):
         return row
     format_ = row.format or predictor.format or ""
     if format_ not in READERS:
@@ -129,7 +133,7 @@ def with_signature(
     if job.phase != Phase.SUCCEEDED:
         raise RolloutFailed(f"no signature of {row.name}:{row.version}: {job.message} (ModelJob {job.name})")
     found = store.db.read(lambda tx: catalog_rows.by_id(tx, row.id))
-    if not _signature(found).get("inputs"):
+    if not signature_of(found).get("inputs"):
         raise RolloutFailed(
             f"the files of {row.name}:{row.version} do not say what goes in; say it when it is uploaded"
         )
@@ -164,7 +168,7 @@ def _made_of(tx: Transaction, model_id: str) -> Row[Any] | None:
         & (model_versions.c.state == ModelState.READY)
     )
     newest = select(model_versions).where(mine).order_by(model_versions.c.created_at.desc())
-    return next((row for row in tx.execute(newest) if _signature(row).get("inputs")), None)
+    return next((row for row in tx.execute(newest) if signature_of(row).get("inputs")), None)
 
 
 def _extraction(row: Row[Any], format_: str) -> dict[str, Any]:

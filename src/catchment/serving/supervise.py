@@ -176,3 +176,5 @@ def remove(store: Store, row: Row[Any]) -> None:
     backend.route(rows.key_of(row), {})
     if backend.remove_all(rows.key_of(row)):
         manager.purge_serving(store, row.uid)
+    elif row.observed:
+        store.db.write(lambda tx: rows.change(tx, row.uid, observed={}))  # all of it drains

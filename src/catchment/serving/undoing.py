@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Row
@@ -83,7 +84,7 @@ def undo(store: Store, uid: str, number: int, why: str, *, owner: str | None = N
         route(store, serving, backend, back)
         faults.reach("after_rollback")
         backend.remove(rows.key_of(serving), sorted(new - kept))
-    store.db.write(lambda tx: _end(tx, uid, number, why))
+    store.db.write(lambda tx: _end(tx, uid, number, why, new - kept))
 
 
 def _going_back(
@@ -105,7 +106,12 @@ def _going_back(
     return serving, rollout
 
 
-def _end(tx: Transaction, uid: str, number: int, why: str) -> None:
+def _without(serving: Row[Any], drains: Collection[str]) -> dict[str, Any]:
+    """What is known of the serving's workloads, without those that drain now: nobody counts on them."""
+    return {key: seen for key, seen in serving.observed.items() if key not in drains}
+
+
+def _end(tx: Transaction, uid: str, number: int, why: str, drains: Collection[str]) -> None:
     serving = rows.by_uid(tx, uid, lock=True)
     rollout = rows.rollout(tx, uid, number, lock=True)
     if rollout.phase in ENDED:
@@ -118,7 +124,8 @@ def _end(tx: Transaction, uid: str, number: int, why: str) -> None:
     stable = rows.rollout(tx, uid, serving.stable)
     rows.end_rollout(tx, uid, number, RolloutPhase.ROLLED_BACK, why)
     told = f"rollout {number} was rolled back: {why}"[:2000]
-    rows.change(tx, uid, message=told, generation=serving.generation + 1, **rows.said(stable))
+    left = _without(serving, drains)
+    rows.change(tx, uid, message=told, generation=serving.generation + 1, observed=left, **rows.said(stable))
 
 
 def complete(store: Store, uid: str, number: int) -> None:
@@ -138,8 +145,9 @@ def complete(store: Store, uid: str, number: int) -> None:
     models = ", ".join(each.model.reference for each in rows.workloads_of(rollout))
 
     def step(tx: Transaction) -> None:
-        rows.by_uid(tx, uid, lock=True)
+        current = rows.by_uid(tx, uid, lock=True)
         if rows.rollout(tx, uid, number, lock=True).phase not in ENDED:
+            rows.change(tx, uid, observed=_without(current, old))
             rows.end_rollout(tx, uid, number, RolloutPhase.PROMOTED, f"{models} takes the traffic")
 
     store.db.write(step)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from catchment.errors import InvalidField
+from catchment.errors import InvalidField, TooLarge
 from catchment.model_jobs.body import read_body
 from catchment.model_jobs.spec import CONVERT, EXTRACT, parse
 
@@ -126,11 +126,16 @@ def test_a_wrong_field_is_named(field: str, body: object) -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"{", b"a: *x", b"a: !!python/object:os.system x", b"a: &x [*x]", b"\xff", b"x" * 2**21],
+    [b"{", b"a: *x", b"a: !!python/object:os.system x", b"a: &x [*x]", b"\xff"],
 )
 def test_what_is_no_plain_tree_is_refused(raw: bytes) -> None:
     with pytest.raises(InvalidField, match=r"^body:"):
         parse(read_body(raw, ""), "default")
+
+
+def test_a_large_body_is_refused_with_the_limit() -> None:
+    with pytest.raises(TooLarge, match="more than 1048576 bytes"):
+        read_body(b"x" * 2**21, "")
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_a_serving_s_life(serving: Serving, versions: dict[str, str]) -> None:
     status = serving.roll("digits")["status"]
     assert status["models"][0]["reference"] == "default/net:v2"
     assert status["traffic"] == {"digits-default-r2": 100}
+    # What was there before drains now, and is not counted.
+    assert (status["replicas"], list(status["deploymentStatus"])) == (1, ["digits-default-r2"])
     found = status["rollout"]["steps"]
     assert {"shift-5", "shift-25", "shift-50"} < found.keys()
     assert found["shift-5"]["probes"] == {"stable": 4, "new": 4}
@@ -119,7 +121,7 @@ def test_a_version_that_cannot_serve_leaves_the_stable_one_as_it_was(
     after = serving.roll(name)
     assert after["status"]["rollout"]["phase"] == "RolledBack"
     assert why in after["status"]["rollout"]["message"]
-    assert after["status"]["state"] == "Available"
+    assert (after["status"]["state"], after["status"]["replicas"]) == ("Available", 1)
     assert after["status"]["traffic"] == before["status"]["traffic"]
     assert after["spec"] == before["spec"]
     assert routed(serving, name) == {f"{name}-default-r1": 100}

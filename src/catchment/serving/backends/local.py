@@ -84,9 +84,9 @@ class LocalBackend:
             return Observed("absent")
         replicas = wanted.workload.replicas
         mine = [row for row in found if row.replica < replicas]
-        ready = sum(row.state == "ready" for row in mine)
         if wanted.removing:
-            return Observed("starting", ready, replicas, "it is being removed")
+            return Observed("starting", 0, replicas, "it is being removed")
+        ready = sum(row.state == "ready" for row in mine)
         if ready >= replicas:
             return Observed("ready", ready, replicas)
         if failed := [row.message for row in mine if row.state == "failed"]:
