@@ -1,4 +1,4 @@
-"""`python -m api`: serve the API, one process, HTTP/1.1: plain with granian, behind TLS with aiohttp."""
+"""`python -m api`: serve the API, one process, HTTP/1.1, plain or behind TLS."""
 
 from __future__ import annotations
 
@@ -12,17 +12,13 @@ import threading
 from pathlib import Path
 
 import click
-from fastapi import FastAPI
-from granian.constants import HTTPModes, Interfaces
-from granian.errors import FatalError
-from granian.log import LogLevels
-from granian.server.embed import Server
 from pydantic import ValidationError
 
 from api import launch
 from api.app import create_app
 from api.heap import keep_freed_memory
 from api.listening import Listening
+from api.server import Server
 from catchment.access import has_admin
 from catchment.errors import CatchmentError, SetupError
 from catchment.observe import export, logs
@@ -69,7 +65,7 @@ async def serve(settings: Settings, listening: Listening, context: ssl.SSLContex
     keep_freed_memory()
     app = create_app(settings)
     stopping = asyncio.Event()
-    plain = _plain_server(app, listening) if context is None else None
+    server = Server(app, context)
 
     def stop() -> None:
         if stopping.is_set():
@@ -81,49 +77,18 @@ async def serve(settings: Settings, listening: Listening, context: ssl.SSLContex
         watchdog.start()
         if hasattr(app.state, "context"):
             app.state.context.closing.set()  # long polls are answered now
-        if plain is not None:
-            plain.stop()  # type: ignore[no-untyped-call]
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    if plain is None and context is not None:
-        return await _serve_secure(app, listening, context, stopping)
-    assert plain is not None  # noqa: S101 - made above
-    try:
-        await plain.serve()
-    except FatalError:  # granian has logged what went wrong at the start
-        return 1
-    return 0 if stopping.is_set() else 1
-
-
-async def _serve_secure(
-    app: FastAPI, listening: Listening, context: ssl.SSLContext, stopping: asyncio.Event
-) -> int:
-    # Imported here: who serves plain HTTP on loopback needs neither.
-    from api.secure import SecureServer
-
-    server = SecureServer(app, context)
     async with app.router.lifespan_context(app):
-        await server.start(listening.host, listening.port)
+        try:
+            await server.start(listening.address, listening.port)
+        except OSError as error:
+            raise SetupError(f"{listening.url} cannot be served: {error.strerror or error}") from error
         await stopping.wait()
         await server.stop(STOPS_WITHIN_S)
     return 0
-
-
-def _plain_server(app: FastAPI, listening: Listening) -> Server:
-    """Granian inside this process, so that signals are ours and there is no second process to look after."""
-    return Server(
-        app,
-        address="127.0.0.1" if listening.host == "localhost" else listening.host,
-        port=listening.port,
-        interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
-        websockets=False,
-        backlog=1024,
-        log_level=LogLevels.error,
-        log_dictconfig={"handlers": {}, "loggers": {"_granian": {"propagate": True}, "granian.access": {}}},
-    )
 
 
 def _cut_off() -> None:

@@ -1,4 +1,4 @@
-"""One request behind TLS and its answer: between aiohttp's HTTP and the ASGI application."""
+"""One request and its answer: between aiohttp's HTTP and the ASGI application."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from starlette.types import Message, Scope
 from api.lane import Lane
 
 if TYPE_CHECKING:
-    from api.secure import Connection
+    from api.server import Connection
 
 log = logging.getLogger(__name__)
 BODILESS = (204, 304)
+GONE = 499
 
 
 def scope_of(request: web.BaseRequest, connection: Connection) -> Scope:
     """What ASGI tells the application about a request."""
-    path, _, query = request.raw_path.partition("?")
+    target = request.raw_path if request.raw_path[:1] in "/*" else request.rel_url.raw_path_qs
+    path, _, query = target.partition("?")
     raw = path.encode("utf-8", "surrogateescape")
     client, server = connection.peername, connection.sockname
     return {
@@ -32,7 +34,7 @@ def scope_of(request: web.BaseRequest, connection: Connection) -> Scope:
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": f"{request.version.major}.{request.version.minor}",
         "method": request.method,
-        "scheme": "https",
+        "scheme": "https" if connection.secured else "http",
         "path": unquote(path),
         "raw_path": raw,
         "query_string": query.encode("utf-8", "surrogateescape"),
@@ -125,8 +127,10 @@ class Exchange:
             log.debug("a client went away in the middle of its answer")
 
     def answer(self) -> web.StreamResponse:
-        """The answer that was begun. Raises RuntimeError when there is none."""
+        """The answer that was begun. Raises RuntimeError when there is none, but for a client that has gone."""
         if self._answer is None:
+            if self._lost.is_set():
+                return web.Response(status=GONE)  # which nobody gets
             raise RuntimeError("the application did not answer")
         return self._answer
 

@@ -1,7 +1,7 @@
-"""A large body's way past the HTTP parser: decrypted straight into the blocks that the application gets.
+"""A large body's way past the HTTP parser: received straight into the blocks that the application gets.
 
-aiohttp copies a body three times between TLS and its reader, in pieces of at most 256 KiB. Once the head is
-parsed and the length is known, the rest of the body needs no parser.
+aiohttp copies a body three times between a connection and its reader, in pieces of at most 256 KiB. Once the
+head is parsed and the length is known, the rest of the body needs no parser.
 """
 
 from __future__ import annotations

@@ -37,6 +37,11 @@ class Listening:
         scheme = "http" if self.tls_cert is None else "https"
         return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
+    @property
+    def address(self) -> str:
+        """What is bound: of `localhost` the one address that every machine has."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
     def context(self) -> ssl.SSLContext | None:
         """The TLS context, which follows its files; None for plain HTTP. Raises SetupError."""
         if self.tls_cert is None or self.tls_key is None:
@@ -71,10 +76,10 @@ class Listening:
             )
 
     def _check_port(self) -> None:
-        """Granian would panic, or share the port with another of its kind."""
+        """A port that somebody has is said before anything begins."""
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM
+                self.address, self.port, type=socket.SOCK_STREAM
             )[0]
             with socket.socket(family, kind, protocol) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Large bodies behind TLS: every byte once and in order, and the connection is good for the next request."""
+"""Large bodies, plain and behind TLS: every byte once, in order, and the connection can be used again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import os
 import random
 import socket
-import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.client import HTTPResponse
@@ -19,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api import lane
 from api.lane import BLOCK_BYTES, WAITING, Lane
-from api.secure import LANE_BYTES, SecureServer
+from api.server import LANE_BYTES, Server
 from catchment.tls.authority import Authority
 from catchment.tls.contexts import client_context, server_context
 from tests.certificates import authority
@@ -73,17 +72,20 @@ def app() -> Digests:
     return Digests()
 
 
-@pytest.fixture
-def connect(tls: Authority, app: Digests) -> Iterator[Callable[[], ssl.SSLSocket]]:
+@pytest.fixture(params=["plain", "tls"])
+def connect(
+    request: pytest.FixtureRequest, tls: Authority, app: Digests
+) -> Iterator[Callable[[], socket.socket]]:
     """Opens connections to a server of its own."""
     port = free_port()
-    server = SecureServer(app, server_context(tls.server.certificate, tls.server.key))
+    secured = request.param == "tls"
+    server = Server(app, server_context(tls.server.certificate, tls.server.key) if secured else None)
     context = client_context(Path(tls.ca.certificate))
-    opened: list[ssl.SSLSocket] = []
+    opened: list[socket.socket] = []
 
-    def connection() -> ssl.SSLSocket:
+    def connection() -> socket.socket:
         plain = socket.create_connection(("127.0.0.1", port), timeout=20)
-        opened.append(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+        opened.append(context.wrap_socket(plain, server_hostname="127.0.0.1") if secured else plain)
         return opened[-1]
 
     with start_blocking_portal() as portal:
@@ -101,7 +103,7 @@ def head(size: int, path: str = "/", *more: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def answer(connection: ssl.SSLSocket) -> str:
+def answer(connection: socket.socket) -> str:
     response = HTTPResponse(connection)
     response.begin()
     assert response.status == 200
@@ -112,7 +114,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_bodies_of_every_size_arrive_one_after_the_other(connect: Callable[[], ssl.SSLSocket]) -> None:
+def test_bodies_of_every_size_arrive_one_after_the_other(connect: Callable[[], socket.socket]) -> None:
     connection = connect()
     for size in [*SIZES, *reversed(SIZES)]:
         connection.sendall(head(size))
@@ -121,7 +123,7 @@ def test_bodies_of_every_size_arrive_one_after_the_other(connect: Callable[[], s
 
 
 def test_a_large_body_takes_the_lane_and_a_small_one_does_not(
-    connect: Callable[[], ssl.SSLSocket], app: Digests
+    connect: Callable[[], socket.socket], app: Digests
 ) -> None:
     connection = connect()
     for size, kind in ((BLOCK_BYTES * 2, bytearray), (LANE_BYTES - 1, bytes)):
@@ -131,15 +133,18 @@ def test_a_large_body_takes_the_lane_and_a_small_one_does_not(
         assert (kind in app.parts, bytearray in app.parts) == (True, kind is bytearray)
 
 
-def test_requests_that_come_in_one_piece_are_kept_apart(connect: Callable[[], ssl.SSLSocket]) -> None:
+def test_requests_that_come_in_one_piece_are_kept_apart(connect: Callable[[], socket.socket]) -> None:
     connection = connect()
     connection.sendall(b"".join(head(size) + DATA[:size] for size in SIZES))
-    for size in SIZES:
-        assert answer(connection) == digest(DATA[:size])
+    with connection.makefile("rb") as replies:  # one: what it has read ahead belongs to the next reply
+        for size in SIZES:
+            assert replies.readline() == b"HTTP/1.1 200 OK\r\n"
+            fields = dict(line.rstrip().split(b": ") for line in iter(replies.readline, b"\r\n"))
+            assert replies.read(int(fields[b"content-length"])).decode() == digest(DATA[:size])
 
 
 def test_the_client_waits_while_the_application_is_slow(
-    connect: Callable[[], ssl.SSLSocket], app: Digests
+    connect: Callable[[], socket.socket], app: Digests
 ) -> None:
     app.slow_s = 0.02
     connection = connect()
@@ -147,7 +152,7 @@ def test_the_client_waits_while_the_application_is_slow(
     assert answer(connection) == digest(DATA)
 
 
-def test_a_client_is_invited_before_it_sends(connect: Callable[[], ssl.SSLSocket]) -> None:
+def test_a_client_is_invited_before_it_sends(connect: Callable[[], socket.socket]) -> None:
     connection = connect()
     connection.sendall(head(len(DATA), "/", "Expect: 100-continue"))
     assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -157,7 +162,7 @@ def test_a_client_is_invited_before_it_sends(connect: Callable[[], ssl.SSLSocket
 
 @pytest.mark.parametrize("path", ["/some", "/none"])
 def test_a_body_that_nobody_wants_is_read_and_the_connection_goes_on(
-    connect: Callable[[], ssl.SSLSocket], path: str
+    connect: Callable[[], socket.socket], path: str
 ) -> None:
     connection = connect()
     for _ in range(2):
@@ -167,7 +172,7 @@ def test_a_body_that_nobody_wants_is_read_and_the_connection_goes_on(
     assert answer(connection) == digest(DATA)
 
 
-def test_a_body_in_chunks_goes_through_the_parser(connect: Callable[[], ssl.SSLSocket]) -> None:
+def test_a_body_in_chunks_goes_through_the_parser(connect: Callable[[], socket.socket]) -> None:
     connection = connect()
     connection.sendall(b"PUT / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
     for start in range(0, len(DATA), 100_000):
@@ -179,7 +184,7 @@ def test_a_body_in_chunks_goes_through_the_parser(connect: Callable[[], ssl.SSLS
 
 @pytest.mark.parametrize("size", [LANE_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 17])
 def test_what_came_before_a_connection_broke_counts(
-    connect: Callable[[], ssl.SSLSocket], app: Digests, size: int
+    connect: Callable[[], socket.socket], app: Digests, size: int
 ) -> None:
     connection = connect()
     connection.sendall(head(len(DATA)) + DATA[:size])
@@ -189,7 +194,7 @@ def test_what_came_before_a_connection_broke_counts(
 
 
 def test_a_slow_client_is_seen_to_send(
-    connect: Callable[[], ssl.SSLSocket], app: Digests, monkeypatch: pytest.MonkeyPatch
+    connect: Callable[[], socket.socket], app: Digests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lane, "PATIENCE_S", 0.01)
     connection = connect()

@@ -91,8 +91,8 @@ def test_a_body_of_two_lengths_never_reaches_a_server(
     reply = send_raw(
         running, b"POST %b HTTP/1.1\r\nHost: localhost\r\n%b\r\n\r\n%b" % (INFER.encode(), head, smuggled)
     )
-    assert reply == b"" or reply.startswith(b"HTTP/1.1 400")
-    assert reply.count(b"HTTP/1.1 ") <= 1
+    assert reply.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+    assert reply.count(b"HTTP/1.") == 1
     assert model.value(series) == before
 
 
@@ -101,8 +101,8 @@ def test_a_body_with_both_lengths_is_one_request(running: ApiProcess, uid: str, 
     body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(ONE), ONE)
     head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
     reply = send_raw(running, head % INFER.encode() + body)
-    assert reply.count(b"HTTP/1.1 ") == 1
-    assert reply.startswith((b"HTTP/1.1 200", b"HTTP/1.1 400"))
+    assert reply.count(b"HTTP/1.") == 1
+    assert reply.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
 
 
 def test_logins_and_hop_by_hop_headers_stay_here(running: ApiProcess, store: Store) -> None:

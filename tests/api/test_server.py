@@ -1,8 +1,11 @@
-"""The TLS server's own certificate, as clients see it; a small application in this process behind it."""
+"""The server around a small application: what it says itself, and its certificate as clients see it."""
 
 from __future__ import annotations
 
 import ipaddress
+import json
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +13,10 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import start_blocking_portal
 from cryptography import x509
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.secure import SecureServer
+from api import server
+from api.server import Server
 from catchment.client import Client
 from catchment.errors import Unreachable
 from catchment.site.exchange import Exchange
@@ -33,16 +37,16 @@ async def health(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def serving(pair: Pair) -> Iterator[str]:
+def serving(pair: Pair | None, app: ASGIApp = health) -> Iterator[str]:
     """Its address."""
     port = free_port()
-    server = SecureServer(health, server_context(pair.certificate, pair.key))
+    made = Server(app, server_context(pair.certificate, pair.key) if pair else None)
     with start_blocking_portal() as portal:
-        portal.call(server.start, "127.0.0.1", port)
+        portal.call(made.start, "127.0.0.1", port)
         try:
-            yield f"https://127.0.0.1:{port}"
+            yield f"{'https' if pair else 'http'}://127.0.0.1:{port}"
         finally:
-            portal.call(server.stop, 2.0)
+            portal.call(made.stop, 2.0)
 
 
 @pytest.fixture
@@ -102,3 +106,54 @@ def test_old_versions_of_tls_are_not_spoken(tls: Authority) -> None:
     context = server_context(tls.server.certificate, tls.server.key, tls.ca.certificate)
     assert context.minimum_version.name == "TLSv1_2"
     assert client_context().minimum_version.name == "TLSv1_2"
+
+
+def sent(url: str, data: bytes) -> bytes:
+    """All that the server answers until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10) as connection:
+        connection.sendall(data)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_what_is_no_http_is_refused_in_a_sentence() -> None:
+    with serving(None) as url:
+        said = sent(url, b"GET / HTTP/1.1\r\nHost: localhost\r\nno header\r\n\r\n")
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.split()[1] == b"400"
+    assert b"application/problem+json" in head
+    problem = json.loads(body)
+    assert (problem["title"], problem["status"]) == ("Bad Request", 400)
+    assert "header" in problem["detail"]
+
+
+def test_an_address_with_a_host_in_it_is_that_of_its_path() -> None:
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+        await health(scope, receive, send)
+
+    with serving(None, app) as url:
+        sent(url, b"GET http://other/a%20b?c=d HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    (scope,) = seen
+    assert (scope["path"], scope["query_string"], scope["scheme"]) == ("/a b", b"c=d", "http")
+
+
+def test_a_connection_without_a_request_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "FIRST_S", 0.2)
+    with serving(None) as url:
+        assert sent(url, b"") == sent(url, b"GET / HTTP/1.1\r\nHost:") == b""
+
+
+def test_a_client_that_goes_is_news_to_who_waits_for_it() -> None:
+    heard = threading.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        heard.set()
+
+    with serving(None, app) as url:
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert heard.wait(10)

@@ -1,8 +1,8 @@
-"""The API behind TLS: aiohttp's HTTP/1.1 server around the ASGI application, in this process.
+"""The API's server: aiohttp's HTTP/1.1 around the ASGI application, in this process, plain or behind TLS.
 
-Granian verifies client certificates, but its ASGI scope does not tell which one a connection has (2.8), and
-it cannot read renewed files without a restart. Here each request carries its connection's certificate as
-`state["peer"]`, a `catchment.tls.peer.Peer` or None, and the context follows its files (docs/adr/0009).
+Each request carries its connection's certificate as `state["peer"]`, a `catchment.tls.peer.Peer` or None, and
+the TLS context follows its files (docs/adr/0009). Requests begin in the event loop's own thread, which
+saves most of what a small one costs (docs/adr/0032).
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from asyncio.sslproto import SSLProtocol
-from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -20,11 +19,11 @@ from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from starlette.types import ASGIApp
 
 from api.exchanges import Exchange, scope_of
+from api.handshake import Handshake
 from api.lane import Lane
 from catchment.tls.peer import Peer, peer_of
 
 log = logging.getLogger(__name__)
-HANDSHAKE_S = 15.0
 IDLE_S = 300.0
 """A kept connection without a request is closed after so long."""
 READ_BYTES = 1 << 20
@@ -32,18 +31,23 @@ WRITE_BYTES = 1 << 20
 """How much may be waiting in memory for one connection, either way."""
 LANE_BYTES = 256 << 10
 """So much of a body that has yet to come is worth a way of its own."""
-_encrypted = bytearray(READ_BYTES // 2)
-_decrypted = memoryview(bytearray(READ_BYTES))
-"""Before and after a connection's TLS; what is in them is copied at once. One event loop serves them all."""
+FIRST_S = 60.0
+"""A connection that asks for nothing within this is closed."""
+_received = memoryview(bytearray(READ_BYTES))
+"""What a socket gave is copied out of here at once. One event loop serves all connections."""
 
 
-class SecureServer:
-    """Serves an ASGI application over TLS; used by one event loop.
+class Server:
+    """Serves an ASGI application; used by one event loop.
 
     The application's lifespan is its caller's affair.
+
+    Args:
+        app: the application.
+        context: for TLS; None for plain HTTP.
     """
 
-    def __init__(self, app: ASGIApp, context: ssl.SSLContext) -> None:
+    def __init__(self, app: ASGIApp, context: ssl.SSLContext | None = None) -> None:
         self._app = app
         self._context = context
         self._listening: asyncio.Server | None = None
@@ -54,10 +58,9 @@ class SecureServer:
         loop = asyncio.get_running_loop()
         http = self._http = _Http(self._answer, logger=log, access_log=None)
 
-        def connection() -> _Handshake:
-            return _Handshake(
-                loop, http(), self._context, None, server_side=True, ssl_handshake_timeout=HANDSHAKE_S
-            )
+        def connection() -> asyncio.BaseProtocol:
+            made = http()
+            return _Plain(made) if self._context is None else Handshake(loop, made, self._context)
 
         self._listening = await loop.create_server(connection, host, port, backlog=backlog)
 
@@ -73,6 +76,8 @@ class SecureServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)  # noqa: S101 - made below
+        if connection.deadline is not None:
+            connection.deadline.cancel()
         exchange = connection.exchange = Exchange(request, connection)
         try:
             await self._app(scope_of(request, connection), exchange.receive, exchange.send)
@@ -82,52 +87,35 @@ class SecureServer:
         return exchange.answer()
 
 
-class _Handshake(SSLProtocol):
-    """What `create_server(ssl=...)` makes, but a client that is turned away hears why, and the log says so.
+class _Plain(asyncio.BufferedProtocol):
+    """A connection without TLS; a large body is received straight into the blocks of its lane."""
 
-    asyncio (seen on 3.11) closes a connection whose handshake failed before the alert is sent.
-    """
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lane: Lane | None = None
+        self.connection_made = connection.connection_made
+        self.connection_lost = connection.connection_lost
+        self.pause_writing = connection.pause_writing
+        self.resume_writing = connection.resume_writing
+        self.eof_received = connection.eof_received
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._ssl_buffer, self._ssl_buffer_view = _encrypted, memoryview(_encrypted)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the socket's next bytes go; asyncio fills it and tells at once how many there were."""
+        lane = self._lane = self._connection.lane
+        return _received if lane is None else lane.room()
 
-    def get_buffer(self, n: int) -> memoryview:
-        """Where the socket's bytes go; asyncio takes at most 256 KiB, in a buffer for each connection."""
-        return self._ssl_buffer_view
-
-    def _fatal_error(self, exc: BaseException, message: str = "TLS failed") -> None:
-        if isinstance(exc, ssl.SSLError) and self._transport is not None:
-            self._process_outgoing()
-            client = self._transport.get_extra_info("peername")
-            log.info("a TLS connection failed client=%s why=%r", client[0] if client else "?", str(exc))
-        super()._fatal_error(exc, message)
-
-    def _do_read__copied(self) -> None:
-        """Hand on what has arrived; asyncio takes a new buffer of 256 KiB for each record of 16 KiB."""
-        lane = self._app_protocol.lane
-        room = _decrypted if lane is None else lane.room()
-        count, ended = 0, False
-        with suppress(ssl.SSLWantReadError, ssl.SSLSyscallError):
-            while count < len(room) and not ended:
-                got = self._sslobj.read(len(room) - count, room[count:])
-                count, ended = count + got, got == 0
-        if count == len(room):
-            self._loop.call_soon(self._do_read)
-        if count:
-            if lane is None:
-                self._app_protocol.data_received(bytes(room[:count]))
-            else:
-                lane.take(count)
-        if ended:
-            self._call_eof_received()
-            self._start_shutdown()
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many bytes were put there."""
+        if self._lane is None:
+            self._connection.data_received(bytes(_received[:nbytes]))
+        else:
+            self._lane.take(nbytes)
 
 
 class _Http(web.Server):
     """Makes connections of our kind."""
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> Connection:
         return Connection(
             self,
             loop=self._loop,
@@ -141,21 +129,26 @@ class _Http(web.Server):
 class Connection(RequestHandler):
     """One connection: who is at its other end, and whether they are still there."""
 
-    __slots__ = ("exchange", "lane", "lost", "peer")
+    __slots__ = ("deadline", "exchange", "lane", "lost", "peer", "secured")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.deadline: asyncio.TimerHandle | None = None
         self.lost = asyncio.Event()
+        self.secured = False
         self.peer: Peer | None = None
         self.exchange: Exchange | None = None
         self.lane: Lane | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The handshake is over."""
+        """It is open; behind TLS the handshake is over."""
         super().connection_made(transport)
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - TCP
         transport.set_write_buffer_limits(high=WRITE_BYTES)
-        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        self.deadline = self._loop.call_later(FIRST_S, self.force_close)
+        session = transport.get_extra_info("ssl_object")
+        self.secured = session is not None
+        shown = None if session is None else session.getpeercert(binary_form=True)
         if shown is not None:
             try:
                 self.peer = peer_of(shown)
@@ -166,19 +159,41 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client has gone; what it sent before still counts."""
         self.lost.set()
+        if self.deadline is not None:
+            self.deadline.cancel()
         if self.lane is not None:
             self.lane.break_off()
         elif self.exchange is not None:
             self.exchange.rescue()
         super().connection_lost(exc)
 
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP in a sentence; what failed unseen is answered without its reason."""
+        if status >= 500 or request.writer.output_size:
+            return super().handle_error(request, status, exc, message)
+        log.info("no HTTP request client=%s why=%r", request.remote, message)
+        title = HTTPStatus(status).phrase
+        said = {"type": "about:blank", "title": title, "status": status, "detail": message or title}
+        answer = web.json_response(said, status=status, content_type="application/problem+json")
+        answer.force_close()
+        return answer
+
     def open_lane(self, request: web.BaseRequest) -> Lane | None:
         """A lane for what the parser has not seen of this request's body; None where it is not worth it."""
         content = request.content
         left = (request.content_length or 0) - content.total_bytes
-        # A parser that was paused may hold bytes back; a body in chunks has no known length.
-        held_back = self._reading_paused or "Transfer-Encoding" in request.headers
-        if left < LANE_BYTES or held_back or self.transport is None or content.exception() is not None:
+        # A parser that was paused, by a body or by many requests, may hold bytes back.
+        held_back = self._reading_paused or self._buffer_paused
+        open_ended = "Transfer-Encoding" in request.headers
+        if left < LANE_BYTES or held_back or open_ended:
+            return None
+        if self.transport is None or content.exception() is not None:
             return None
 
         def leave() -> None:
