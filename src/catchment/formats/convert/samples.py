@@ -54,10 +54,12 @@ class Known:
 
     Attributes:
         rows: values of its only input, [n, *the input's other dimensions]; n is 0 where it has learned none.
+        scale: of the rounding errors that are allowed for them.
         notes: why there are none where there could be some, in sentences.
     """
 
     rows: NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    scale: float = KNOWN_SCALE
     notes: tuple[str, ...] = ()
 
 
@@ -93,7 +95,7 @@ def known(spec: TensorSpec, found: Known) -> tuple[Kind, Arrays] | None:
     rows = found.rows[: batch or KNOWN_ROWS]
     if len(rows) < (batch or 1):
         return None
-    return Kind(KNOWN, len(rows), KNOWN_SCALE), {spec.name: rows.astype(spec.dtype)}
+    return Kind(KNOWN, len(rows), found.scale), {spec.name: rows.astype(spec.dtype)}
 
 
 def draw_all(inputs: Sequence[TensorSpec], wanted: Iterable[Kind], seed: int) -> list[Arrays]:

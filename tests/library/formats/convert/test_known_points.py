@@ -27,6 +27,8 @@ from sklearn.tree import DecisionTreeClassifier
 
 from catchment.formats.convert.backends.sklearn.known_points import Surroundings
 from catchment.formats.convert.backends.sklearn.steady import steady
+from catchment.formats.convert.comparing import FLOAT32_TOLERANCE
+from catchment.formats.convert.samples import KNOWN_SCALE
 
 GENERATOR = np.random.default_rng(7)
 PEOPLE = np.stack(
@@ -115,12 +117,18 @@ def test_rows_whose_answer_hangs_on_a_rounding_or_on_a_tie_are_not_steady() -> N
         return {"label": labels, "probabilities": np.stack([first, 1 - first], axis=1)}
 
     rows = np.float32([[10_000], [50_000], [np.nextafter(np.float32(50_000), np.inf)], [50_100], [95_000]])
-    assert steady(rows, answer, np.random.default_rng(0)).tolist() == [[10_000], [50_100]]
+    kept, scale = steady(rows, answer, np.random.default_rng(0))
+    assert (kept.tolist(), scale) == ([[10_000], [50_100]], KNOWN_SCALE)
 
 
-def test_a_models_ordinary_sensitivity_is_no_jump() -> None:
+def test_a_model_that_is_sensitive_everywhere_keeps_its_rows_and_is_allowed_the_rounding_of_its_input() -> (
+    None
+):
     def answer(rows: np.ndarray) -> dict[str, np.ndarray]:
         return {"variable": ((rows.astype(np.float64) - 2000) * 30).astype(np.float32)}
 
-    rows = np.linspace(1990, 2020, 20, dtype=np.float32)[:, None]
-    assert len(steady(rows, answer, np.random.default_rng(0))) == 20
+    rows = np.linspace(1990, 2010, 20, dtype=np.float32)[:, None]
+    kept, scale = steady(rows, answer, np.random.default_rng(0))
+    assert len(kept) == 20
+    one_rounding = 30 * 2010 * 2.0**-23
+    assert 2 * one_rounding < FLOAT32_TOLERANCE * (scale + 300) < 8 * one_rounding

@@ -75,10 +75,10 @@ class Estimator:
         with np.errstate(over="ignore"):
             rows = candidates.astype(np.float32)  # what trees compare, and what the result may be given
         rows = rows[np.isfinite(rows).all(axis=1)]
-        kept = steady.steady(rows, self._made, generator)
+        kept, scale = steady.steady(rows, self._made, generator)
         if len(candidates) and not len(kept):
             found.notes.append(steady.NONE_LEFT)
-        return Known(kept, tuple(found.notes))
+        return Known(kept, scale, tuple(found.notes))
 
     def convert(self, job: Job) -> None:
         """skl2onnx, with plain arrays of probabilities."""

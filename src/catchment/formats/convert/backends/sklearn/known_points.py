@@ -30,6 +30,9 @@ _MOVED = (-3.0, 0.0)
 """Points are moved by 10^-3 of the way to another one, or up to all of it, in each column."""
 _TIE = 1e-4
 """Distances that differ by a smaller share are rounded to the same, or the other way round."""
+_ALL_DISPUTED = (
+    "no row near what the model has learned was tried: at each of them neighbours are as near as others"
+)
 
 
 class _NoWayBackError(Exception):
@@ -53,7 +56,10 @@ class Surroundings:
     def rows(self, model: Any, count: int) -> Rows:
         """About `count` rows of the model's input; none where it has learned no places."""
         rows = self._filled(self._rows(model, int(model.n_features_in_), count))
-        return rows[_undisputed(model, rows)]
+        kept = rows[_undisputed(model, rows)]
+        if len(rows) and not len(kept):
+            self.notes.append(_ALL_DISPUTED)
+        return kept
 
     def _rows(self, model: Any, features: int, count: int) -> Rows:
         if hasattr(model, "steps"):
@@ -108,7 +114,7 @@ class Surroundings:
         if spread is not None:
             return points[chosen] + spread[chosen] * self._generator.standard_normal((count, points.shape[1]))
         way = points[self._generator.permutation(chosen)] - points[chosen]
-        return points[chosen] + way * 10 ** self._generator.uniform(*_MOVED, way.shape)
+        return np.asarray(points[chosen] + way * 10 ** self._generator.uniform(*_MOVED, way.shape))
 
     def _filled(self, rows: Rows) -> Rows:
         """Where any value does, one of the column's others."""

@@ -25,27 +25,39 @@ _ROUNDINGS = 8 * float(np.finfo(np.float32).eps)
 """Of the largest number of a column: scalers, projections and kernels were seen to be within a few."""
 _JUMP = 10.0
 """An answer jumps that changes so many times as much as most do."""
+_SHARE = 0.5
+"""Of the usual change is allowed in any case: no result is nearer than the rounding of its input."""
 
 
-def steady(rows: NDArray[np.float32], answer: Answer, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Those of the rows [n, features] at which the answer is the same for nearly the same input."""
+def steady(
+    rows: NDArray[np.float32], answer: Answer, generator: np.random.Generator
+) -> tuple[NDArray[np.float32], float]:
+    """Those of the rows [n, features] at which the answer is the same for nearly the same input.
+
+    Returns:
+        The rows, and the scale of the rounding errors that are to be allowed for them.
+    """
     if not len(rows):
-        return rows
+        return rows, KNOWN_SCALE
     try:
         made = answer(rows)
         nearby = [answer((rows + step).astype(np.float32)) for step in _steps(rows, generator)]
     except ValueError:  # the gate will say that it does not take them, and why
-        return rows
-    kept = np.ones(len(rows), bool)
+        return rows, KNOWN_SCALE
+    kept, scale = np.ones(len(rows), bool), KNOWN_SCALE
     for name, values in made.items():
         others = [each[name] for each in nearby]
         if values.dtype.kind == "f":
-            kept &= ~_jumps(values, others)
+            changes = _changes(values, others)
+            usual, largest = float(np.median(changes)), float(np.abs(values).max(initial=0.0))
+            allowed = FLOAT32_TOLERANCE * (KNOWN_SCALE + largest)
+            kept &= changes <= allowed + _JUMP * usual
+            scale = max(scale, _SHARE * usual / FLOAT32_TOLERANCE - largest)
         else:
             kept &= np.all([each == values for each in others], axis=0)
     if tables.PROBABILITIES in made:
-        kept &= _decided(made[tables.PROBABILITIES])
-    return rows[kept]
+        kept &= _decided(made[tables.PROBABILITIES], scale)
+    return rows[kept], scale
 
 
 def _steps(rows: NDArray[np.float32], generator: np.random.Generator) -> list[NDArray[np.float64]]:
@@ -54,17 +66,15 @@ def _steps(rows: NDArray[np.float32], generator: np.random.Generator) -> list[ND
     return [far, -far, *(far * generator.choice((-1.0, 1.0), rows.shape) for _ in range(2))]
 
 
-def _jumps(values: NDArray[np.float32], others: list[NDArray[np.float32]]) -> NDArray[np.bool_]:
-    """Where a change is more than what is allowed, and also than what is usual for this model."""
+def _changes(values: NDArray[np.float32], others: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """The largest change of each row's answer."""
     changes = np.abs(np.stack(others).astype(np.float64) - values)
-    changes = changes.reshape(len(others), len(values), -1).max(axis=(0, 2), initial=0.0)
-    allowed = FLOAT32_TOLERANCE * (KNOWN_SCALE + np.abs(values).max(initial=0.0))
-    return np.asarray(~(changes <= allowed + _JUMP * np.median(changes)))
+    return np.asarray(changes.reshape(len(others), len(values), -1).max(axis=(0, 2), initial=0.0))
 
 
-def _decided(probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _decided(probabilities: NDArray[np.float32], scale: float) -> NDArray[np.bool_]:
     """Where the two most likely classes are further apart than rounding may put them together."""
     if probabilities.shape[1] < 2:
         return np.ones(len(probabilities), bool)
     first, second = np.sort(probabilities.astype(np.float64), axis=1)[:, :-3:-1].T
-    return np.asarray(first - second > 2 * FLOAT32_TOLERANCE * (KNOWN_SCALE + 1))
+    return np.asarray(first - second > 2 * FLOAT32_TOLERANCE * (scale + 1))
