@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from catchment.formats.convert.contract import Entry, Job, Model, Problem
+    from catchment.formats.convert.contract import Entry, Job, KnowsPlaces, Model, Problem
+    from catchment.formats.convert.samples import Known
 
 _MAX_MESSAGE = 2000
 
@@ -85,13 +86,33 @@ def _check(_: Job, model: Model, told: dict[str, Any]) -> None:
 
 def _draw(job: Job, model: Model, told: dict[str, Any]) -> None:
     from catchment.formats.convert import samples
+    from catchment.formats.convert.contract import KnowsPlaces
     from catchment.formats.convert.sample_files import write
 
     inputs = model.signature.inputs
-    kinds = samples.kinds(inputs, randoms=job.randoms, missing=model.takes_missing)
-    for index, sample in enumerate(samples.draw_all(inputs, kinds, job.seed)):
+    kinds = list(samples.kinds(inputs, randoms=job.randoms, missing=model.takes_missing))
+    drawn = samples.draw_all(inputs, kinds, job.seed)
+    if isinstance(model, KnowsPlaces):
+        found = _known(job, model, len(kinds))
+        told["notes"] = found.notes
+        if made := samples.known(inputs[0], found):
+            kinds.append(made[0])
+            drawn.append(made[1])
+    for index, sample in enumerate(drawn):
         write(job.folder, "in", index, sample)
     told["kinds"] = [vars(kind) for kind in kinds]
+
+
+def _known(job: Job, model: KnowsPlaces, number: int) -> Known:
+    """A model that is built as none was thought of costs these rows, and not its conversion."""
+    from catchment.formats.convert import samples
+
+    try:
+        return model.known(samples.generator(job.seed, number))
+    except Exception as error:  # noqa: BLE001 - the edge of the process; its words are told
+        traceback.print_exc()
+        words = (_said(error).splitlines() or [""])[0][:300]
+        return samples.Known(notes=(f"what the model has learned could not be looked up: {words}",))
 
 
 def _predict(job: Job, model: Model, told: dict[str, Any]) -> None:

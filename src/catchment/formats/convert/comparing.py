@@ -25,8 +25,8 @@ class OutputError:
 
     Attributes:
         name: of the output.
-        max_abs, mean_abs: errors over all samples where both are finite; with a "large" sample's errors
-            divided by its scale.
+        max_abs, mean_abs: errors over all samples where both are finite; errors of a "large"
+            or a "known" sample are divided by its scale.
         share: the largest error as a share of what was allowed; above 1 is too much.
         argmax_agreement: share of rows whose largest entry is at the same place; None where there is one
             column only.

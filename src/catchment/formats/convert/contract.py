@@ -23,9 +23,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from catchment.formats.convert.samples import Arrays
+import numpy as np
+
+from catchment.formats.convert.samples import Arrays, Known
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec, specs
 
 JOB, SAMPLES, TARGET, WORK = "job.json", "samples", "target", "work"
@@ -141,6 +143,14 @@ class Model(Protocol):
 
     def check(self) -> dict[str, Any]:
         """Facts about a converted model, for the gate; raises when it is broken."""
+
+
+@runtime_checkable
+class KnowsPlaces(Protocol):
+    """What a `Model` may offer besides: it says itself around which values its answers change."""
+
+    def known(self, generator: np.random.Generator) -> Known:
+        """Such values of its only input."""
 
 
 class Entry(Protocol):

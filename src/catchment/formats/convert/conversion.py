@@ -123,6 +123,7 @@ class _Work:
             source = self._run(*reference, self._job(reference[0], ("draw", "predict")))
         elif reference is None:
             self.notes.append("no runtime of the source is here: the numbers were not compared")
+        self.notes += source.values.get("notes", ())
         runtime = BACKENDS[self.route.runtime]
         result = self._run(runtime, self._environment(runtime), self._result_job(runtime))
         report = self._report(backend, reference[0] if reference else None, told, source, result)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,10 @@ TENSORS = "tensors"
 RANDOM = "random"
 LARGE = 100.0
 """The "large" sample is so many times a normal one; its rounding errors are as much larger."""
+KNOWN = "known"
+KNOWN_ROWS = 64
+KNOWN_SCALE = 10.0
+"""Of rounding errors where a model's answers change: they are sums of many numbers, most of which cancel."""
 MAX_ELEMENTS = 50_000_000
 LENGTH, OTHER_LENGTH = 8, 16
 """Of open dimensions behind the first one. One random sample has the other: what a converter took for fixed
@@ -32,7 +36,7 @@ class Kind:
     """How one sample is made.
 
     Attributes:
-        name: "random-0", "zeros", "ones", "large", "missing", "wide".
+        name: "random-0", "zeros", "ones", "large", "missing", "wide", "known".
         batch: length of the first dimension where it is open.
         scale: of the values, and of the rounding errors that are allowed for it.
         length: of the other dimensions where they are open.
@@ -42,6 +46,21 @@ class Kind:
     batch: int
     scale: float = 1.0
     length: int = LENGTH
+
+
+@dataclass(frozen=True)
+class Known:
+    """Places that a model has learned, around which its answers change.
+
+    Attributes:
+        rows: values of its only input, [n, *the input's other dimensions]; n is 0 where it has learned none.
+        scale: of the rounding errors that are allowed for them.
+        notes: why there are none where there could be some, in sentences.
+    """
+
+    rows: NDArray[Any] = field(default_factory=lambda: np.empty(0))
+    scale: float = KNOWN_SCALE
+    notes: tuple[str, ...] = ()
 
 
 def kinds(inputs: Sequence[TensorSpec], *, randoms: int = 3, missing: bool = False) -> tuple[Kind, ...]:
@@ -70,9 +89,23 @@ def draw(inputs: Sequence[TensorSpec], kind: Kind, generator: np.random.Generato
     return {each.name: _drawn(each, kind, generator) for each in inputs}
 
 
+def known(spec: TensorSpec, found: Known) -> tuple[Kind, Arrays] | None:
+    """The sample of these rows; None: there are not enough for the input's batch."""
+    batch = spec.shape[0] if spec.shape else None
+    rows = found.rows[: batch or KNOWN_ROWS]
+    if len(rows) < (batch or 1):
+        return None
+    return Kind(KNOWN, len(rows), found.scale), {spec.name: rows.astype(spec.dtype)}
+
+
 def draw_all(inputs: Sequence[TensorSpec], wanted: Iterable[Kind], seed: int) -> list[Arrays]:
     """One sample of each kind; the same seed gives the same ones."""
-    return [draw(inputs, kind, np.random.default_rng([seed, index])) for index, kind in enumerate(wanted)]
+    return [draw(inputs, kind, generator(seed, index)) for index, kind in enumerate(wanted)]
+
+
+def generator(seed: int, index: int) -> np.random.Generator:
+    """What the sample of that number is drawn with."""
+    return np.random.default_rng([seed, index])
 
 
 def _drawn(spec: TensorSpec, kind: Kind, generator: np.random.Generator) -> NDArray[Any]:

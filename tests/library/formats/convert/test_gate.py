@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from catchment.errors import BadTensors, GateFailed
-from catchment.formats.convert import gate, sample_files, samples
+from catchment.formats.convert import child, gate, sample_files, samples
 from catchment.formats.convert.comparing import Tolerance
+from catchment.formats.convert.contract import Job
 from catchment.formats.convert.samples import Kind
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 
@@ -148,3 +150,43 @@ def test_images_of_bytes_are_tried_in_all_their_shades_and_indices_stay_small() 
     (sample, *_) = samples.draw_all(inputs, samples.kinds(inputs), 0)
     assert sample["image"].max() > 250
     assert sample["ids"].max() < 4
+
+
+def test_rows_that_a_model_knows_make_one_sample_of_its_inputs_batch() -> None:
+    found = samples.Known(np.arange(200, dtype=np.float32).reshape(100, 2), 30.0)
+    made = {batch: samples.known(TensorSpec("x", "float64", (batch, 2)), found) for batch in (None, 1, 101)}
+    assert made[101] is None
+    for batch, rows in ((None, samples.KNOWN_ROWS), (1, 1)):
+        kind, sample = made[batch] or pytest.fail("there are enough rows")
+        assert kind == Kind("known", rows, 30.0)
+        assert sample["x"].dtype == np.float64
+        assert np.array_equal(sample["x"], found.rows[:rows])
+    assert samples.known(TensorSpec("x", "float32", (None, 2)), samples.Known()) is None
+
+
+class Puzzling:
+    """A model whose places cannot be looked up."""
+
+    signature = ModelSignature((TensorSpec("x", "float32", (None, 2)),))
+    takes_missing = False
+
+    def convert(self, job: Job) -> None: ...
+
+    def predict(self, sample: samples.Arrays) -> samples.Arrays:
+        return sample
+
+    def check(self) -> dict[str, Any]:
+        return {}
+
+    def known(self, _: np.random.Generator) -> samples.Known:
+        raise IndexError("no such attribute")
+
+
+def test_a_model_whose_places_cannot_be_looked_up_is_tried_without_them(folder: Path) -> None:
+    told: dict[str, Any] = {}
+    child._draw(Job(folder, "x", folder, "A", "B", ("draw",)), Puzzling(), told)
+    assert told["notes"] == (
+        "what the model has learned could not be looked up: IndexError: no such attribute",
+    )
+    assert [kind["name"] for kind in told["kinds"]][-1] == "large"
+    assert sample_files.count(folder) == len(told["kinds"])

@@ -5,14 +5,24 @@ Models that tests/e2e/test_model_rows.py converts are not repeated here.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from catchment.errors import ConversionFailed, InvalidField
+from catchment.errors import ConversionFailed, GateFailed, InvalidField
+from catchment.formats.convert import gate
+from catchment.formats.convert.backend import Backend
+from catchment.formats.convert.comparing import Tolerance
+from catchment.formats.convert.contract import TARGET, Job
 from catchment.formats.convert.conversion import Converter, Request
+from catchment.formats.convert.environments import Environment
+from catchment.formats.convert.running import Runner, Told
+from catchment.formats.convert.samples import Kind
 from catchment.formats.convert.tensor_spec import TensorSpec
 from tests.library.formats.convert.checking import assert_equal_to_source, run_onnx
 from tests.library.formats.convert.conftest import Made
@@ -48,11 +58,51 @@ def test_a_model_of_tables_scores_the_same_in_onnxruntime(
     assert set(made) == set(outputs)
     assert all(len(each) == 1 for each in made.values())
     assert ("missing" in conversion.report.samples) == (source_format != "SKLearn")
+    assert ("known" in conversion.report.samples) == (source_format == "SKLearn")
 
 
 def test_a_text_label_stays_text(converter: Converter, sklearn_models: Made, tmp_path: Path) -> None:
     converter.convert(Request(sklearn_models["text_labels"], "SKLearn", "ONNX"), tmp_path / "out")
     assert run_onnx(tmp_path / "out", input=ROW)["label"][0] in ("a", "b", "c")
+
+
+@dataclass(frozen=True)
+class Misplacing(Runner):
+    """A runner whose converter writes 60,000 where the model splits at 50,000."""
+
+    kinds: list[Kind] = field(default_factory=list)
+    without_known: list[gate.Compared] = field(default_factory=list)
+
+    def run(
+        self, backend: Backend, where: Environment, job: Job, cancel: threading.Event | None = None
+    ) -> Told:
+        told = super().run(backend, where, job, cancel)
+        if "convert" in job.steps:
+            path = job.folder / TARGET / "model.onnx"
+            model = onnx.load(path)
+            (tree,) = (node for node in model.graph.node if node.op_type == "TreeEnsembleClassifier")
+            (values,) = (each.floats for each in tree.attribute if each.name == "nodes_values")
+            (at,) = np.flatnonzero(np.isclose(values, 50_000, rtol=1e-4))
+            values[at] = 60_000
+            onnx.save(model, path)
+            self.kinds[:] = [Kind(**kind) for kind in told.values["kinds"]]
+        else:
+            before = [kind for kind in self.kinds if kind.name != "known"]
+            self.without_known.append(gate.compare(job.folder, before, {}, Tolerance()))
+        return told
+
+
+def test_one_threshold_that_is_wrong_is_found_among_what_the_model_has_learned(
+    converter: Converter, sklearn_models: Made, tmp_path: Path
+) -> None:
+    runner = Misplacing(converter.runner.bounds, converter.runner.isolation)
+    with pytest.raises(GateFailed, match=r"of the values are others \(sample known\)"):
+        Converter(converter.environments, runner).convert(
+            Request(sklearn_models["incomes"], "SKLearn", "ONNX"), tmp_path / "out"
+        )
+    (without_known,) = runner.without_known
+    assert without_known.problems == ()
+    assert "random-0" in without_known.samples
 
 
 def test_a_given_input_names_the_result_and_must_have_the_models_features(

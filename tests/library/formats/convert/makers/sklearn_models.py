@@ -12,6 +12,7 @@ from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 FOLDER = Path(sys.argv[1])
 GENERATOR = np.random.default_rng(0)
@@ -46,6 +47,13 @@ skops.io.dump(
     named("regressor") / "model.skops",
 )
 skops.io.dump(StandardScaler().fit(FEATURES), named("scaler") / "model.skops")
+INCOMES = np.stack([GENERATOR.uniform(18, 90, 300), GENERATOR.uniform(1e4, 2e5, 300)], axis=1)
+INCOMES[:2, 1] = 49_990, 50_010
+RICH = (INCOMES[:, 1] > 50_000) & (INCOMES[:, 0] > 30)
+skops.io.dump(
+    make_pipeline(DecisionTreeClassifier(max_depth=3, random_state=0)).fit(INCOMES, RICH.astype(int)),
+    named("incomes") / "model.skops",
+)
 joblib.dump(LogisticRegression().fit(FEATURES, CLASSES), named("joblib") / "model.joblib")
 
 

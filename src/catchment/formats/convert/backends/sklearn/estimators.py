@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import is_classifier, is_regressor
 
-from catchment.formats.convert.backends.sklearn import tables
+from catchment.formats.convert.backends.sklearn import known_points, steady, tables
 from catchment.formats.convert.contract import Job, RefusedModelError, UnsupportedModelError
-from catchment.formats.convert.samples import Arrays
+from catchment.formats.convert.samples import KNOWN_ROWS, Arrays, Known
 from catchment.formats.convert.tensor_spec import ModelSignature, TensorSpec
 
 TRUSTED = ("sklearn.tree._tree.Tree",)
@@ -67,6 +67,18 @@ class Estimator:
     def predict(self, sample: Arrays) -> Arrays:
         """Labels and probabilities, or the predicted or transformed values."""
         return self._made(sample[self.signature.inputs[0].name])
+
+    def known(self, generator: np.random.Generator) -> Known:
+        """Rows among what the estimator has learned, at which its answers do not hang on a rounding."""
+        found = known_points.Surroundings(generator)
+        candidates = found.rows(self._model, 2 * KNOWN_ROWS)
+        with np.errstate(over="ignore"):
+            rows = candidates.astype(np.float32)  # what trees compare, and what the result may be given
+        rows = rows[np.isfinite(rows).all(axis=1)]
+        kept, scale = steady.steady(rows, self._made, generator)
+        if len(candidates) and not len(kept):
+            found.notes.append(steady.NONE_LEFT)
+        return Known(kept, scale, tuple(found.notes))
 
     def convert(self, job: Job) -> None:
         """skl2onnx, with plain arrays of probabilities."""
