@@ -127,7 +127,7 @@ class Exchange:
             log.debug("a client went away in the middle of its answer")
 
     def answer(self) -> web.StreamResponse:
-        """The answer that was begun. Raises RuntimeError when there is none, but for a client that has gone."""
+        """The answer that was begun. Raises RuntimeError when a client that is still there gets none."""
         if self._answer is None:
             if self._lost.is_set():
                 return web.Response(status=GONE)  # which nobody gets

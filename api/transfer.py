@@ -1,7 +1,6 @@
 """Large bodies: files down with ranges, chunks up; never more than a piece of them in memory.
 
-Measured with 500 MB through granian on loopback: 1 MiB pieces 0.37 s, the pathsend extension 0.48 s,
-64 KiB pieces 1.3 s; up 0.36 s. So pieces serve whole files and ranges alike.
+Pieces of 1 MiB serve whole files and ranges alike; with 64 KiB the same 500 MB took three times as long.
 """
 
 from __future__ import annotations
