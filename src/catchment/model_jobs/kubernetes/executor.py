@@ -27,7 +27,7 @@ from catchment.model_jobs.kubernetes import delivery, manifests
 from catchment.model_jobs.kubernetes.images import image_of
 from catchment.model_jobs.kubernetes.manifests import UID_LABEL, StepJob
 from catchment.model_jobs.kubernetes.pod_logs import PodLogs
-from catchment.model_jobs.kubernetes.waiting import Standing, standing
+from catchment.model_jobs.kubernetes.waiting import Standing, is_over, own, standing
 from catchment.model_jobs.states import CONVERT, Phase
 from catchment.settings import Settings
 from catchment.store import Store
@@ -124,7 +124,7 @@ class _Run:
         self.job = self.cluster.find(JOB, self.place, self.work.name)
         if self.job is not None:
             # Its pod says that it is over before the Job does.
-            if not _is_over(self.job, self._pods(self.job)):
+            if not is_over(self.job, self._pods(self.job)):
                 self._keep_token(self.job)
                 return True
             self._take_away()
@@ -185,14 +185,13 @@ class _Run:
         pods = [] if job is None else self._pods(job)
         logs.follow(pods)
         now = standing(job, pods)
-        if job is not None and now.state == "waiting" and not _is_over(job, pods):
+        if job is not None and now.state == "waiting" and not is_over(job, pods):
             self._keep_token(job)
         return now
 
     def _pods(self, job: dict[str, Any]) -> list[dict[str, Any]]:
-        """A Job's own: that of an earlier one of its name goes after its Job, and may still be there."""
         found = self.cluster.list(POD, self.place, f"job-name={self.work.name}", deadline_s=CALL_S)
-        return [pod for pod in found if job["metadata"]["uid"] in _owners(pod)]
+        return own(job, found)
 
     def _go_on(self, now: Standing) -> None:
         """Say how it stands; raise where no outcome will come any more."""
@@ -250,12 +249,3 @@ class _Run:
                 )
             delivery.outcome(self.store, self.claim, self.work.step)  # still ours, and not to stop
             time.sleep(LOOK_S / 2)
-
-
-def _owners(pod: dict[str, Any]) -> set[str]:
-    return {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or []}
-
-
-def _is_over(job: dict[str, Any], pods: list[dict[str, Any]]) -> bool:
-    """Whether it does nothing any more, or is about to go."""
-    return "deletionTimestamp" in job["metadata"] or standing(job, pods).state in ("done", "lost", "failed")
