@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 from tests.kubernetes_double import deleting
 from tests.kubernetes_double.objects import Object, Objects, now
-from tests.kubernetes_double.problems import Problem
+from tests.kubernetes_double.problems import Problem, gone_is_fine
 from tests.kubernetes_double.resources import Resource
 
 Hook = Callable[[Object], dict[str, Any] | None]
@@ -57,10 +56,12 @@ class Controllers:
         """Write a status, unless the object is gone."""
 
         def edit(live: Object) -> Object:
+            if live["metadata"]["uid"] != found["metadata"]["uid"]:
+                raise Problem(404, "it is another object of this name")
             live["metadata"].pop("resourceVersion", None)
             return {**live, "status": status}
 
-        with contextlib.suppress(Problem):
+        with gone_is_fine():
             metadata = found["metadata"]
             self.objects.change(resource, metadata.get("namespace", ""), metadata["name"], edit, status=True)
 
@@ -92,9 +93,9 @@ class Controllers:
 
     def _delete(self, pod: Object) -> None:
         if "deletionTimestamp" not in pod["metadata"]:
-            with contextlib.suppress(Problem):
+            with gone_is_fine(409):
                 where = (pod["metadata"]["namespace"], pod["metadata"]["name"])
-                self.delete(self.objects, self.objects.resource("pods"), *where, {})
+                self.delete(self.objects, self.objects.resource("pods"), *where, deleting.only(pod))
 
     def _job(self, job: Object) -> None:
         uid, spec, status = job["metadata"]["uid"], job["spec"], job.get("status") or {}
@@ -154,9 +155,9 @@ class Controllers:
         uid, limit_s = job["metadata"]["uid"], job["spec"].get("ttlSecondsAfterFinished")
         ended = self._since.setdefault(f"{uid} ended", time.monotonic())
         if limit_s is not None and time.monotonic() - ended > limit_s:
-            with contextlib.suppress(Problem):
+            with gone_is_fine(409):
                 where = (job["metadata"]["namespace"], job["metadata"]["name"])
-                options = {"propagationPolicy": "Background"}
+                options = {"propagationPolicy": "Background", **deleting.only(job)}
                 self.delete(self.objects, self.objects.resource("jobs"), *where, options)
 
     def _deployment(self, found: Object) -> None:

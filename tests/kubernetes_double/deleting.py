@@ -38,6 +38,12 @@ def delete(
     return objects.remove(resource, namespace, name)
 
 
+def only(found: Object, *, unchanged: bool = False) -> dict[str, Any]:
+    """Options that delete this object and no later one of its name; `unchanged`: only as it was seen."""
+    names = ("uid", "resourceVersion") if unchanged else ("uid",)
+    return {"preconditions": {name: found["metadata"][name] for name in names}}
+
+
 def _preconditions(found: Object, wanted: dict[str, Any], resource: Resource) -> None:
     for key, value in wanted.items():
         if value and found["metadata"].get(key) != value:
@@ -97,6 +103,11 @@ def _orphan(objects: Objects, uid: str) -> None:
 
 def collect(objects: Objects) -> None:
     """One pass of the garbage collector: dependents of what is gone go, waiting owners are let go."""
+    with objects.changed:  # what is made meanwhile has owners that were not seen
+        _collect(objects)
+
+
+def _collect(objects: Objects) -> None:
     known = {found["metadata"]["uid"]: found for _, found in objects.everything()}
     for resource, found in objects.everything():
         metadata = found["metadata"]

@@ -49,7 +49,7 @@ class KubernetesDouble(ClusterWithNode):
     ) -> None:
         super().__init__(Objects(resources.without(without)), token)
         self.faults = Faults()
-        self._server = Server(self.objects, self.logs, self.faults, token)
+        self._server = Server(self.objects, self.logs, self.faults, token, self.broken)
         self._answering = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="kubernetes-api", daemon=True
         )
@@ -102,12 +102,13 @@ class KubernetesDouble(ClusterWithNode):
         self.faults.waiting.append(Fault("cut", verb=verb, resource=resource, times=times, after=after))
 
     def slow(self, seconds: float, verb: str = "", resource: str = "", times: int = 1) -> None:
-        """Answer so much later."""
+        """Answer so much later, or as soon as `allow` is called."""
         self.faults.waiting.append(Fault("slow", verb=verb, resource=resource, times=times, seconds=seconds))
 
     def allow(self) -> None:
         """No more faults."""
         self.faults.waiting.clear()
+        self._wake()
 
     def expire_watches(self) -> None:
         """Watches that go on from now or earlier get 410 Gone."""

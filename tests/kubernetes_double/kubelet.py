@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 from tests.kubernetes_double.logs import Logs
 from tests.kubernetes_double.objects import Object, Objects, now
 from tests.kubernetes_double.outcomes import Outcome, Script
-from tests.kubernetes_double.problems import Problem
+from tests.kubernetes_double.problems import Problem, gone_is_fine
 
 MOST_RESTARTS = 3
 """After so many a container stays in CrashLoopBackOff."""
@@ -117,7 +116,7 @@ class Kubelet:
         address = f"10.244.0.{self._addresses}"
         if any(each.outcome.kind == "process" for each in taken):
             address = "127.0.0.1"
-        with contextlib.suppress(Problem):
+        with gone_is_fine(409):  # or it is being deleted
             self.objects.bind(pod["metadata"]["namespace"], pod["metadata"]["name"], "node-1")
         self._write(pod, {"phase": "Pending", "podIP": address, "hostIP": "127.0.0.1", "startTime": now()})
         return self._event(
@@ -253,11 +252,13 @@ class Kubelet:
 
     def _write(self, pod: Object, status: dict[str, Any]) -> None:
         def edit(live: Object) -> Object:
+            if live["metadata"]["uid"] != pod["metadata"]["uid"]:
+                raise Problem(404, "it is another pod of this name")
             live["status"] = status
             live["metadata"].pop("resourceVersion", None)
             return live
 
-        with contextlib.suppress(Problem):  # it was deleted meanwhile
+        with gone_is_fine():  # it was deleted meanwhile
             self.objects.change(
                 _pods(self.objects), pod["metadata"]["namespace"], pod["metadata"]["name"], edit, status=True
             )
@@ -284,13 +285,13 @@ class Kubelet:
             "lastTimestamp": now(),
             "count": 1,
         }
-        with contextlib.suppress(Problem):
+        with gone_is_fine():
             self.objects.create(self.objects.resource("events"), metadata["namespace"], event, "kubelet")
 
     def _removed(self, pod: Object) -> None:
         self._end(pod["metadata"]["uid"])
         if not pod["metadata"].get("finalizers"):
-            with contextlib.suppress(Problem):
+            with gone_is_fine():
                 self.objects.remove(
                     _pods(self.objects), pod["metadata"]["namespace"], pod["metadata"]["name"]
                 )

@@ -20,6 +20,8 @@ from tests.kubernetes_double.outcomes import Outcome, Script
 TICK_S = 0.05
 LOOK_S = 0.25
 """Who waits looks so often at least: not every API tells of what changes."""
+LONGEST_PASS_S = 60.0
+"""Longer than one request to a real API server may take."""
 log = logging.getLogger(__name__)
 
 
@@ -38,7 +40,8 @@ class ClusterWithNode:
         self.controllers = Controllers(self.objects)
         self._over = threading.Event()
         self._paused = threading.Event()
-        self._broken: list[BaseException] = []
+        self.broken: list[BaseException] = []
+        """What has ended one of its threads: whoever waits is told, and in the end the test."""
         self._turn = threading.Lock()
         self._node = threading.Thread(target=self._work, name="kubernetes-node", daemon=True)
 
@@ -84,13 +87,15 @@ class ClusterWithNode:
         self._node.start()
 
     def end(self) -> None:
-        """They end it, with all processes of containers. Raises what broke them."""
+        """They end it, with all processes of containers. Raises what broke them, or a part of the cluster."""
         self._over.set()
         self._wake()
-        self._node.join(20)
+        self._node.join(LONGEST_PASS_S)
+        if self._node.is_alive():
+            raise AssertionError(f"the node is still at work after {LONGEST_PASS_S:g} s")
         self.kubelet.forget(set())
-        if self._broken:
-            raise self._broken[0]
+        if self.broken:
+            raise self.broken[0]
 
     def script(
         self,
@@ -171,7 +176,7 @@ class ClusterWithNode:
         plural: str,
         test: Callable[[list[Object]], Any],
         namespace: str = "default",
-        timeout_s: float = 20.0,
+        timeout_s: float = 60.0,
     ) -> list[Object]:
         """Wait until `test` holds for all objects of a kind in a namespace; these objects."""
         deadline = time.monotonic() + timeout_s
@@ -180,8 +185,10 @@ class ClusterWithNode:
                 found = self.list(plural, namespace)
                 if test(found):
                     return found
+                if self.broken:
+                    raise AssertionError(f"the cluster is broken: {self.broken[0]!r}") from self.broken[0]
                 left_s = deadline - time.monotonic()
-                if left_s <= 0 or self._broken:
+                if left_s <= 0:
                     raise AssertionError(f"waited {timeout_s:g} s in vain; the {plural} are {found}")
                 self.objects.changed.wait(min(left_s, LOOK_S))
 
@@ -202,7 +209,7 @@ class ClusterWithNode:
                     if not self._paused.is_set():
                         self._pass()
         except BaseException as error:
-            self._broken.append(error)
+            self.broken.append(error)
             log.exception("the double's node is broken")
             self._wake()
             raise

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 REASONS = {
@@ -19,6 +23,23 @@ REASONS = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
+
+
+@contextlib.contextmanager
+def gone_is_fine(*codes: int) -> Iterator[None]:
+    """What is not there (any more) need not be written; nor need what is answered by one of these codes."""
+    try:
+        yield
+    except Problem as problem:
+        if problem.code not in (404, *codes):
+            raise
+
+
+def note_error(broken: list[BaseException]) -> None:
+    """Keep the exception that ends a server's handler, unless the connection's other end is its reason."""
+    error = sys.exception()
+    if error is not None and not isinstance(error, (ConnectionError, TimeoutError, ssl.SSLError)):
+        broken.append(error)
 
 
 class Problem(Exception):

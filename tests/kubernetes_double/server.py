@@ -17,7 +17,7 @@ from tests.kubernetes_double import deleting, merging, scaling, selectors
 from tests.kubernetes_double.faults import Faults
 from tests.kubernetes_double.logs import Logs
 from tests.kubernetes_double.objects import Object, Objects
-from tests.kubernetes_double.problems import Problem
+from tests.kubernetes_double.problems import Problem, note_error
 from tests.kubernetes_double.resources import Resource
 
 APPLY = ("application/apply-patch+yaml", "application/apply-patch+cbor")
@@ -62,14 +62,18 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, objects: Objects, logs: Logs, faults: Faults, token: str) -> None:
+    def __init__(
+        self, objects: Objects, logs: Logs, faults: Faults, token: str, broken: list[BaseException]
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.broken = broken
         self.objects, self.logs, self.faults, self.token = objects, logs, faults, token
         self.asked: list[Asked] = []
         self.over = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error."""
+        """A client that went away is no error; what else ends a handler is one of the double's."""
+        note_error(self.broken)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -126,6 +130,8 @@ class Handler(BaseHTTPRequestHandler):
             deadline = time.monotonic() + fault.seconds
             with self.server.objects.changed:
                 while not self.server.over and (left_s := deadline - time.monotonic()) > 0:
+                    if fault not in self.server.faults.waiting:
+                        break
                     self.server.objects.changed.wait(left_s)
             return self._do(verb, target, body)
         if fault.after:

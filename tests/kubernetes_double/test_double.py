@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -428,3 +429,30 @@ def test_a_connection_can_be_cut_after_the_write_was_done(
     with pytest.raises(Exception, match=r"closed|aborted|Max retries|reset"):
         core.create_namespaced_config_map(HERE, {"metadata": {"name": "kept"}})
     assert api.get("configmaps", "kept") is not None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_ends_a_part_of_the_double_is_told_to_who_waits_and_at_its_end() -> None:
+    def broken(_: dict[str, Any]) -> None:
+        raise LookupError("the hook has a fault")
+
+    running = ExitStack()
+    api = running.enter_context(KubernetesDouble())
+    api.on_change("configmaps", broken)
+    api.create("configmaps", {"metadata": {"name": "a"}})
+    with pytest.raises(AssertionError, match="the hook has a fault"):
+        api.wait_for("configmaps", lambda _: False)
+    with pytest.raises(LookupError, match="the hook has a fault"):
+        running.close()
+
+
+def test_a_handler_that_fails_is_told_at_the_end_of_the_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    running = ExitStack()
+    api = running.enter_context(KubernetesDouble())
+    monkeypatch.setattr(api.faults, "take", None)
+    with client.ApiClient(api.client_configuration()) as connection:
+        core = client.CoreV1Api(connection)
+        with pytest.raises(Exception, match=r"closed|aborted|Max retries|reset"):
+            core.list_namespaced_pod(HERE)
+    with pytest.raises(TypeError, match="not callable"):
+        running.close()

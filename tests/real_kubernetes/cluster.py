@@ -5,12 +5,11 @@ What the double does wrong on demand (`fail`, `cut`, …) a real server does not
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from tests.kubernetes_double.node import ClusterWithNode
 from tests.kubernetes_double.objects import Object
-from tests.kubernetes_double.problems import Problem
+from tests.kubernetes_double.problems import gone_is_fine
 from tests.real_kubernetes import remote
 from tests.real_kubernetes.kubelet_logs import LogServer
 from tests.real_kubernetes.remote import RemoteObjects
@@ -41,7 +40,11 @@ class RealCluster(ClusterWithNode):
         pods = self.objects.resource("pods")
         certificate, key = server.authority, server.authority.with_suffix(".key")
         self._kubelet_port = LogServer(
-            self.logs, lambda namespace, name: self.objects.get(pods, namespace, name), certificate, key
+            self.logs,
+            lambda namespace, name: self.objects.get(pods, namespace, name),
+            certificate,
+            key,
+            self.broken,
         )
 
     def __enter__(self) -> RealCluster:
@@ -110,7 +113,7 @@ class RealCluster(ClusterWithNode):
                 for each in self.objects.list(resource, namespace):
                     if each["metadata"]["name"] not in OWN:
                         options = {"gracePeriodSeconds": 0, "propagationPolicy": "Background"}
-                        with contextlib.suppress(Problem):
+                        with gone_is_fine(409):
                             remote.delete(
                                 self.objects, resource, namespace, each["metadata"]["name"], options
                             )

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.kubernetes_double.logs import Logs
 from tests.kubernetes_double.objects import Object
-from tests.kubernetes_double.problems import Problem
+from tests.kubernetes_double.problems import Problem, note_error
 
 
 class LogServer(ThreadingHTTPServer):
@@ -22,13 +22,21 @@ class LogServer(ThreadingHTTPServer):
         logs: that it answers with.
         pod: (namespace, name) -> the pod.
         certificate, key: of the server; nobody checks them, as in most clusters.
+        broken: takes what it should not have met.
     """
 
     daemon_threads = True
 
-    def __init__(self, logs: Logs, pod: Callable[[str, str], Object], certificate: Path, key: Path) -> None:
+    def __init__(
+        self,
+        logs: Logs,
+        pod: Callable[[str, str], Object],
+        certificate: Path,
+        key: Path,
+        broken: list[BaseException],
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.logs, self.pod = logs, pod
+        self.logs, self.pod, self.broken = logs, pod, broken
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         self.socket = context.wrap_socket(self.socket, server_side=True)
@@ -50,7 +58,8 @@ class LogServer(ThreadingHTTPServer):
         self._answering.join(10)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error."""
+        """A client that went away is no error; what else ends a handler is one of the tests'."""
+        note_error(self.broken)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -10,9 +10,9 @@ from typing import Any
 
 import urllib3
 
-from tests.kubernetes_double.deleting import FOREGROUND, ORPHAN
+from tests.kubernetes_double.deleting import FOREGROUND, ORPHAN, only
 from tests.kubernetes_double.objects import Object, Objects
-from tests.kubernetes_double.problems import Problem
+from tests.kubernetes_double.problems import Problem, gone_is_fine
 from tests.kubernetes_double.resources import RESOURCES, Resource
 from tests.real_kubernetes.older import API_VERSIONS
 from tests.real_kubernetes.server import Running
@@ -137,7 +137,10 @@ def collect(objects: Objects) -> None:
         metadata = each["metadata"]
         owners = [known.get(owner["uid"]) for owner in metadata["ownerReferences"]]
         if all(_leaving(owner) for owner in owners) and "deletionTimestamp" not in metadata:
-            _unless_gone(lambda r=resource, m=metadata: delete(objects, r, m["namespace"], m["name"], {}))
+            # As it was seen: meanwhile it may have been given to somebody who is there.
+            options = only(each, unchanged=True)
+            with gone_is_fine(409):
+                delete(objects, resource, metadata["namespace"], metadata["name"], options)
     for resource, each in found:
         metadata, uid = each["metadata"], each["metadata"]["uid"]
         mine = [other for other in owned if uid in _owner_uids(other[1])]
@@ -177,7 +180,8 @@ def _release(objects: Objects, resource: Resource, found: Object, finalizer: str
         return live
 
     metadata = found["metadata"]
-    _unless_gone(lambda: objects.change(resource, metadata["namespace"], metadata["name"], edit))
+    with gone_is_fine(409):
+        objects.change(resource, metadata["namespace"], metadata["name"], edit)
 
 
 def _disown(objects: Objects, resource: Resource, found: Object, uid: str) -> None:
@@ -187,15 +191,8 @@ def _disown(objects: Objects, resource: Resource, found: Object, uid: str) -> No
         return live
 
     metadata = found["metadata"]
-    _unless_gone(lambda: objects.change(resource, metadata["namespace"], metadata["name"], edit))
-
-
-def _unless_gone(act: Callable[[], object]) -> None:
-    try:
-        act()
-    except Problem as problem:
-        if problem.code not in (404, 409):
-            raise
+    with gone_is_fine(409):
+        objects.change(resource, metadata["namespace"], metadata["name"], edit)
 
 
 def _told(found: Any) -> Any:

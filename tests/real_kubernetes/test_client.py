@@ -21,6 +21,7 @@ for _name in (
     "test_what_is_there_cannot_be_created",
     "test_a_wrong_manifest_is_refused_in_the_clusters_words",
     "test_what_is_not_there_is_not_found",
+    "test_what_is_deleted_is_the_one_that_was_meant",
     "test_a_token_that_is_not_known_is_refused_and_not_shown",
     "test_a_watch_tells_what_changes_and_ends_at_its_deadline",
     "test_a_watch_from_too_long_ago_ends",

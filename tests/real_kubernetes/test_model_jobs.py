@@ -17,6 +17,8 @@ for _name in (
     "test_a_failed_pod_fails_the_job_with_its_words_and_its_log",
     "test_a_pod_that_waits_makes_the_job_pending_and_fails_it_in_the_end",
     "test_another_try_makes_another_job",
+    "test_another_try_does_not_go_on_with_a_job_whose_pod_is_lost",
+    "test_a_token_that_was_taken_from_a_waiting_pod_is_given_again",
     "test_a_stop_takes_the_job_away_within_ten_seconds",
     "test_what_is_deleted_from_outside_can_be_tried_again",
 ):
@@ -32,5 +34,5 @@ def cluster_api(apiserver: Running) -> Iterator[ClusterWithNode]:
         yield api
 
 
-scripted = at_the_double.scripted
+clock, scripted = at_the_double.clock, at_the_double.scripted
 real = at_the_double.real

@@ -9,5 +9,6 @@ for _name in (
     "test_revisions_are_predictors_of_one_deployment",
     "test_applying_again_changes_nothing",
     "test_a_change_that_came_between_is_not_lost",
+    "test_a_predictor_that_came_before_the_deletion_of_the_last_one_stays",
 ):
     globals()[_name] = getattr(at_the_double, _name)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlencode
 
-from catchment.errors import InvalidField, NotFound, Unreachable
+from catchment.errors import InvalidField, NotFound, Unreachable, WrongState
 from catchment.kubernetes import answers
 from catchment.kubernetes.kinds import POD, Kind, kind_of
 from catchment.kubernetes.opening import LONGEST_CONNECT_S, configuration
@@ -166,13 +166,29 @@ class Cluster:
         name: str,
         propagation: Propagation = "Background",
         *,
+        uid: str = "",
+        version: str = "",
         deadline_s: float = DEADLINE_S,
     ) -> bool:
-        """Delete an object and what belongs to it; False when it was not there."""
-        body = {"propagationPolicy": propagation}
+        """Delete an object and what belongs to it; False when it was not there.
+
+        Args:
+            kind, namespace, name, propagation: what is deleted, and how.
+            uid: of the one that is meant; another one that was made under its name since then stays, and
+                the one that is meant is not there.
+            version: the resourceVersion that it must still have; WrongState where it has another.
+            deadline_s: see the class.
+        """
+        wanted = {"uid": uid, "resourceVersion": version}
+        wanted = {key: value for key, value in wanted.items() if value}
+        body = {"propagationPolicy": propagation} | ({"preconditions": wanted} if wanted else {})
         try:
             self._ask("DELETE", kind, namespace, name, body=body, deadline_s=deadline_s)
         except NotFound:
+            return False
+        except WrongState:
+            if version or not uid:
+                raise
             return False
         return True
 

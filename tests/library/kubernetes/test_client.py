@@ -102,6 +102,20 @@ def test_a_missing_right_names_verb_and_kind(api: KubernetesDouble, cluster: Clu
     assert (refused.value.verb, refused.value.kind) == ("patch", "configmaps")
 
 
+def test_what_is_deleted_is_the_one_that_was_meant(cluster: Cluster) -> None:
+    first = cluster.create(config_map(), HERE)["metadata"]
+    assert cluster.delete(kinds.CONFIG_MAP, HERE, first["name"], uid=first["uid"])
+    second = cluster.create(config_map(), HERE)["metadata"]
+    assert not cluster.delete(kinds.CONFIG_MAP, HERE, first["name"], uid=first["uid"])
+    cluster.apply({**config_map(), "data": {"x": "2"}}, HERE)
+    with pytest.raises(WrongState, match="precondition"):
+        cluster.delete(
+            kinds.CONFIG_MAP, HERE, second["name"], uid=second["uid"], version=second["resourceVersion"]
+        )
+    assert cluster.get(kinds.CONFIG_MAP, HERE, second["name"])["metadata"]["uid"] == second["uid"]
+    assert cluster.delete(kinds.CONFIG_MAP, HERE, second["name"], uid=second["uid"])
+
+
 def test_a_token_that_is_not_known_is_refused_and_not_shown(api: KubernetesDouble) -> None:
     configuration = api.client_configuration(token="no-such-token")
     with Cluster(Settings(), configuration) as cluster, pytest.raises(ClusterRefused) as refused:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def until(condition: Callable[[], object], deadline_s: float = 20.0) -> object:
+def until(condition: Callable[[], object], deadline_s: float = 60.0) -> object:
     """The condition's first true value, or what it was last when the deadline came."""
     end, pause = time.monotonic() + deadline_s, threading.Event()
     while not (value := condition()) and time.monotonic() < end:

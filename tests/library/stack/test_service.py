@@ -161,7 +161,7 @@ def test_the_guard_ends_everything_when_its_owner_is_killed(tmp_path: Path, deaf
         service = int(str(until(lambda: mark.exists() and mark.read_text())))
         process.kill()
         process.wait(10)
-        assert until(lambda: not alive(service), 15)
+        assert until(lambda: not alive(service))
         assert until(lambda: not alive(guard))
     finally:
         process.kill()
@@ -204,7 +204,7 @@ def test_what_a_service_starts_in_its_last_moment_is_ended_too(tmp_path: Path) -
         process.kill()
         process.wait(10)
         late = int(str(until(lambda: mark.exists() and mark.read_text())))
-        assert until(lambda: not alive(late), 15)
+        assert until(lambda: not alive(late))
     finally:
         process.kill()
         process.wait()

@@ -27,7 +27,7 @@ from catchment.model_jobs.kubernetes import delivery, manifests
 from catchment.model_jobs.kubernetes.images import image_of
 from catchment.model_jobs.kubernetes.manifests import UID_LABEL, StepJob
 from catchment.model_jobs.kubernetes.pod_logs import PodLogs
-from catchment.model_jobs.kubernetes.waiting import Standing, standing
+from catchment.model_jobs.kubernetes.waiting import Standing, is_over, own, standing
 from catchment.model_jobs.states import CONVERT, Phase
 from catchment.settings import Settings
 from catchment.store import Store
@@ -73,7 +73,8 @@ class KubernetesExecutor:
         place = self.settings.kubernetes_namespace or namespace
         with Cluster(self.settings) as cluster:
             for found in cluster.list(JOB, place, f"{UID_LABEL}={uid}", deadline_s=CALL_S):
-                cluster.delete(JOB, place, found["metadata"]["name"], deadline_s=CALL_S)
+                told = found["metadata"]
+                cluster.delete(JOB, place, told["name"], uid=told["uid"], deadline_s=CALL_S)
 
     def _perform(self, store: Store, claim: ModelJobClaim, step: str) -> dict[str, Any]:
         """What a pod has found. Raises the error that it met, or why there is no outcome."""
@@ -92,7 +93,11 @@ class KubernetesExecutor:
 
 @dataclass
 class _Run:
-    """One step under way."""
+    """One step under way.
+
+    Attributes:
+        job: the Kubernetes Job that it made or found, as it was then.
+    """
 
     store: Store
     claim: ModelJobClaim
@@ -100,6 +105,7 @@ class _Run:
     cluster: Cluster
     place: str
     settings: Settings
+    job: dict[str, Any] | None = None
 
     def outcome(self) -> delivery.Outcome:
         """Wait for what the pod brings, having started it where it is not there yet."""
@@ -115,21 +121,22 @@ class _Run:
 
     def _ensure(self) -> bool:
         """Have the Job and its Secret there; whether an earlier run had made them."""
-        found = self.cluster.find(JOB, self.place, self.work.name)
-        if found is not None and not _is_over(found):
-            if self.cluster.find(SECRET, self.place, self.work.name) is None:
-                self._give_token(found)
-            return True
-        if found is not None:
+        self.job = self.cluster.find(JOB, self.place, self.work.name)
+        if self.job is not None:
+            # Its pod says that it is over before the Job does.
+            if not is_over(self.job, self._pods(self.job)):
+                self._keep_token(self.job)
+                return True
             self._take_away()
-            self._await_gone()
+            self._await_gone(self.job["metadata"]["uid"])
+            self.job = None
         delivery.begin(self.store, self.claim, self.work.step)
         manifest = manifests.job(self.work, self.settings)
         try:
-            found = self.cluster.create(manifest, self.place)
+            self.job = self.cluster.create(manifest, self.place)
         except AlreadyExists:  # an answer that did not arrive the first time
-            found = self.cluster.get(JOB, self.place, self.work.name)
-        self._give_token(found)
+            self.job = self.cluster.get(JOB, self.place, self.work.name)
+        self._give_token(self.job)
         self._say(f"Kubernetes Job {self.place}/{self.work.name} was created")
         return False
 
@@ -137,6 +144,15 @@ class _Run:
         token = access.create_worker_token(self.store, self.claim.uid, self.work.step)
         secret = manifests.secret(self.work, token, job["metadata"]["uid"])
         self.cluster.apply(secret, self.place, force=True)
+
+    def _keep_token(self, job: dict[str, Any]) -> None:
+        """Have the Secret there, without which the pod does not begin.
+
+        That of an earlier Job of the name was given to this one; a garbage collector that had looked at it
+        before may delete it for its former owner all the same (kubernetes/kubernetes#114603).
+        """
+        if self.cluster.find(SECRET, self.place, self.work.name, deadline_s=CALL_S) is None:
+            self._give_token(job)
 
     def _awaited(self, logs: PodLogs) -> delivery.Outcome:
         topic, waits_since = rows.topic(self.claim.uid), None
@@ -156,20 +172,26 @@ class _Run:
             if known is not None:
                 self._tell(Standing("running"))
                 return known
-            self._go_on(now)
             waits_since = (waits_since or time.monotonic()) if now.state == "waiting" else None
+            self._go_on(now)
             if waits_since and time.monotonic() - waits_since > self.settings.model_job_start_s:
                 self._give_up(now)
             self.store.db.signals.wait(ticket, LOOK_S)
 
     def _look(self, logs: PodLogs) -> Standing:
         job = self.cluster.find(JOB, self.place, self.work.name, deadline_s=CALL_S)
-        selector = f"job-name={self.work.name}"
-        found = self.cluster.list(POD, self.place, selector, deadline_s=CALL_S)
-        # The pod of an earlier Job of this name may still be there: it goes after its Job.
-        pods = [] if job is None else [pod for pod in found if job["metadata"]["uid"] in _owners(pod)]
+        if job is not None and self.job is not None and job["metadata"]["uid"] != self.job["metadata"]["uid"]:
+            job = None  # another one of its name
+        pods = [] if job is None else self._pods(job)
         logs.follow(pods)
-        return standing(job, pods)
+        now = standing(job, pods)
+        if job is not None and now.state == "waiting" and not is_over(job, pods):
+            self._keep_token(job)
+        return now
+
+    def _pods(self, job: dict[str, Any]) -> list[dict[str, Any]]:
+        found = self.cluster.list(POD, self.place, f"job-name={self.work.name}", deadline_s=CALL_S)
+        return own(job, found)
 
     def _go_on(self, now: Standing) -> None:
         """Say how it stands; raise where no outcome will come any more."""
@@ -204,27 +226,26 @@ class _Run:
 
     def _take_away(self) -> None:
         """Delete the Job, and its pods and Secret with it; a cluster that is away does so at the deadline."""
+        if self.job is None:
+            return
         try:
-            self.cluster.delete(JOB, self.place, self.work.name, deadline_s=CALL_S)
+            # Not the one that a later run of the step may have made in its place.
+            uid = self.job["metadata"]["uid"]
+            gone = self.cluster.delete(JOB, self.place, self.work.name, uid=uid, deadline_s=CALL_S)
+            if not gone and self.cluster.find(JOB, self.place, self.work.name, deadline_s=CALL_S):
+                return  # whose token it is by now
             access.drop_worker_tokens(self.store, self.claim.uid, self.work.step)
         except CatchmentError as error:
             log.warning("modeljob=%s its Job %s is not deleted: %s", self.claim.name, self.work.name, error)
 
-    def _await_gone(self) -> None:
+    def _await_gone(self, uid: str) -> None:
         until = time.monotonic() + GONE_S
-        while self.cluster.find(JOB, self.place, self.work.name) is not None:
+        while (found := self.cluster.find(JOB, self.place, self.work.name)) is not None:
+            if found["metadata"]["uid"] != uid:
+                return
             if time.monotonic() > until:
                 raise Unreachable(
                     f"the Job {self.work.name} of an earlier try is still there, {GONE_S:g} s on"
                 )
             delivery.outcome(self.store, self.claim, self.work.step)  # still ours, and not to stop
             time.sleep(LOOK_S / 2)
-
-
-def _owners(pod: dict[str, Any]) -> set[str]:
-    return {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or []}
-
-
-def _is_over(job: dict[str, Any]) -> bool:
-    """Whether it does nothing any more, or is about to go."""
-    return "deletionTimestamp" in job["metadata"] or standing(job, []).state in ("done", "lost", "failed")

@@ -56,6 +56,19 @@ def standing(job: Object | None, pods: Sequence[Object]) -> Standing:
     return Standing("waiting" if problem.waits else "failed", problem.message, problem)
 
 
+def is_over(job: Object, pods: Sequence[Object]) -> bool:
+    """Whether a Job does nothing any more, or is about to go."""
+    return "deletionTimestamp" in job["metadata"] or standing(job, pods).state in ("done", "lost", "failed")
+
+
+def own(job: Object, pods: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A Job's own pods: that of an earlier one of its name goes after its Job, and may still be there."""
+    uid = job["metadata"]["uid"]
+    return [
+        pod for pod in pods if uid in {each["uid"] for each in pod["metadata"].get("ownerReferences") or []}
+    ]
+
+
 def _ended(job: Object) -> Object:
     for condition in (job.get("status") or {}).get("conditions") or []:
         if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":

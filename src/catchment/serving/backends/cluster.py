@@ -69,7 +69,7 @@ class OnCluster:
         left = False
         for kind in self.kinds:
             for found in self.cluster.list(kind, self.namespace(serving), self.selector(serving)):
-                self.cluster.delete(kind, self.namespace(serving), _name(found))
+                self._delete(kind, serving, found)
                 left = True
         return not left and not self.pods(serving)
 
@@ -114,7 +114,7 @@ class OnCluster:
                 f"is none of serving {serving.name!r}'s; remove it, or name the serving otherwise"
             )
         if labels.get(names.SERVING_UID) != serving.uid:
-            self.cluster.delete(kind, self.namespace(serving), _name(found))
+            self._delete(kind, serving, found)
             raise Unreachable(f"{kind.words} {_name(found)} of an earlier serving is being removed")
         if "deletionTimestamp" in found["metadata"]:
             raise Unreachable(f"{kind.words} {_name(found)} is being removed still")
@@ -127,8 +127,12 @@ class OnCluster:
 
     def drop(self, kind: Kind, serving: ServingKey, name: str) -> None:
         """Delete an object of the serving, where it is there."""
-        if self.mine(kind, serving, name) is not None:
-            self.cluster.delete(kind, self.namespace(serving), name)
+        if (found := self.mine(kind, serving, name)) is not None:
+            self._delete(kind, serving, found)
+
+    def _delete(self, kind: Kind, serving: ServingKey, found: Found) -> None:
+        """This object, and none that somebody has made under its name since it was looked at."""
+        self.cluster.delete(kind, self.namespace(serving), _name(found), uid=found["metadata"]["uid"])
 
     def put_route(
         self, serving: ServingKey, weights: Mapping[str, int], port: int, service: Callable[[str], str] = str

@@ -158,12 +158,18 @@ class SeldonBackend(OnCluster):
             found = self.cluster.find(SELDON_DEPLOYMENT, where, serving.name)
             self.check_owner(SELDON_DEPLOYMENT, serving, found)
             predictors, weights = change(_predictors(found), _weights(found))
-            if not predictors:
-                if found is not None:
-                    self.cluster.delete(SELDON_DEPLOYMENT, where, serving.name)
-                return
             try:
-                self._write(serving, predictors, weights, found)
+                if predictors:
+                    self._write(serving, predictors, weights, found)
+                elif found is not None:
+                    told = found["metadata"]
+                    self.cluster.delete(
+                        SELDON_DEPLOYMENT,
+                        where,
+                        serving.name,
+                        uid=told["uid"],
+                        version=told["resourceVersion"],
+                    )
             except WrongState:
                 continue
             return

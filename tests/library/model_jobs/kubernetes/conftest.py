@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from catchment.model_jobs import manager
+from catchment.model_jobs.kubernetes import executor
 from catchment.settings import Settings
 from catchment.store import Store, migrate, open_store
 from tests.api.serving import ApiProcess, api_process
@@ -25,6 +28,9 @@ from tests.kubernetes_double.double import KubernetesDouble
 from tests.kubernetes_double.node import ClusterWithNode
 from tests.library.model_jobs.conftest import ANNA, small_onnx, upload, work
 
+END_S = 60.0
+"""More than anything takes that waits for no deadline."""
+START_S = 45.0
 IMAGE = "registry.example.com/catchment-{backend}:1.0"
 
 
@@ -84,17 +90,17 @@ class Cluster:
     @contextmanager
     def working(self, name: str = "job") -> Iterator[Callable[[], dict[str, Any]]]:
         """Work a ModelJob off in a thread; the function given waits for its end, and gives the object."""
-        ended: list[dict[str, Any]] = []
-        thread = threading.Thread(target=lambda: ended.append(work(self.store, name)), daemon=True)
-        thread.start()
+        ended: Future[dict[str, Any]] = Future()
 
-        def result() -> dict[str, Any]:
-            thread.join(60)
-            assert ended, "the ModelJob has not ended"
-            return ended[0]
+        def work_off() -> None:
+            try:
+                ended.set_result(work(self.store, name))
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                ended.set_exception(error)
 
-        yield result
-        thread.join(60)
+        threading.Thread(target=work_off, daemon=True).start()
+        yield lambda: ended.result(END_S)
+        ended.result(END_S)
 
     def await_message(self, text: str, name: str = "job") -> dict[str, Any]:
         """The ModelJob, once its message has these words."""
@@ -103,7 +109,7 @@ class Cluster:
             found = self.job(name)
             return found if text in found["status"]["message"] else None
 
-        found: dict[str, Any] = wait_until(told, timeout_s=20, what=f"the message {text!r}")
+        found: dict[str, Any] = wait_until(told, timeout_s=END_S, what=f"the message {text!r}")
         return found
 
 
@@ -129,13 +135,42 @@ def cluster_api() -> Iterator[ClusterWithNode]:
 @pytest.fixture
 def scripted(tmp_path: Path, cluster_api: ClusterWithNode) -> Iterator[Cluster]:
     """Pods do what the test says; there is no API for them."""
-    settings = _settings(tmp_path, cluster_api, "http://127.0.0.1:9", model_job_start_s=2.0, job_lease_s=5.0)
+    settings = _settings(
+        tmp_path, cluster_api, "http://127.0.0.1:9", model_job_start_s=START_S, job_lease_s=5.0
+    )
     migrate(settings)
     store = open_store(settings)
     upload(store, "v1", small_onnx(tmp_path / "net.onnx"))
     manager.create(store, "default", {"metadata": {"name": "job"}, "spec": BODY}, ANNA)
     yield Cluster(cluster_api, store, tmp_path / "pods", None, tmp_path / "hold")
     store.close()
+
+
+class Clock:
+    """The machine's, which tests can have run ahead."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return time.monotonic() + self._ahead_s
+
+    def sleep(self, seconds: float) -> None:
+        """As it is."""
+        time.sleep(seconds)
+
+    def skip(self, seconds: float) -> None:
+        """So many seconds pass at once."""
+        self._ahead_s += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """By which the executor waits."""
+    made = Clock()
+    monkeypatch.setattr(executor, "time", made)
+    return made
 
 
 BODY = {"model": "default/net:v1", "extraction": {"format": "ONNX"}}

@@ -19,7 +19,7 @@ from catchment.store.schema import tokens
 from tests.api.serving import RecordingLauncher
 from tests.conftest import wait_until
 from tests.kubernetes_double import outcomes
-from tests.library.model_jobs.kubernetes.conftest import Cluster
+from tests.library.model_jobs.kubernetes.conftest import START_S, Clock, Cluster
 
 
 def error_of(cluster: Cluster) -> CatchmentError:
@@ -71,26 +71,26 @@ def test_an_executor_that_crashes_is_said(scripted: Cluster) -> None:
     ],
 )
 def test_a_pod_that_waits_makes_the_job_pending_and_fails_it_in_the_end(
-    scripted: Cluster, outcome: outcomes.Outcome, words: str
+    scripted: Cluster, clock: Clock, outcome: outcomes.Outcome, words: str
 ) -> None:
     scripted.api.script(outcome)
     with scripted.working() as result:
         waiting = scripted.await_message(words)
         assert waiting["status"]["phase"] == "Pending"
+        clock.skip(START_S)
         found = result()
     assert found["status"]["phase"] == "Failed"
     assert found["status"]["message"].startswith(words)
-    assert found["status"]["message"].endswith("(after 2 s of waiting)")
+    assert found["status"]["message"].endswith("(after 45 s of waiting)")
     scripted.api.wait_for("jobs", lambda jobs: not jobs)
     scripted.api.wait_for("pods", lambda pods: not pods)
 
 
 def test_an_invalid_image_fails_at_once(scripted: Cluster) -> None:
     scripted.api.script(outcomes.invalid_image())
-    began = time.monotonic()
     error = error_of(scripted)
     assert str(error).startswith("container image invalid")
-    assert time.monotonic() - began < 2
+    assert "of waiting" not in str(error)
 
 
 def test_a_pod_that_was_evicted_or_deleted_can_be_tried_again(scripted: Cluster) -> None:
@@ -126,6 +126,57 @@ def test_another_try_makes_another_job(scripted: Cluster) -> None:
     assert first["metadata"]["uid"] != second["metadata"]["uid"]
 
 
+def test_another_try_does_not_go_on_with_a_job_whose_pod_is_lost(scripted: Cluster) -> None:
+    """Its pod was evicted, which the Job itself does not say yet."""
+    scripted.api.script(outcomes.fails(19), container="executor")
+    uid = scripted.job()["metadata"]["uid"]
+    work = manifests.StepJob(uid, "extract", "default/job", "extraction")
+    scripted.api.pause()
+    left = scripted.api.create("jobs", manifests.job(work, scripted.store.settings))
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": work.name, "uid": left["metadata"]["uid"]}
+    lost = {"name": "lost", "labels": {"job-name": work.name}, "ownerReferences": [owner]}
+    spec = {"restartPolicy": "Never", "containers": [{"name": "publisher", "image": "x"}]}
+    pod = scripted.api.create("pods", {"metadata": lost, "spec": spec})
+    scripted.api.evict(pod["metadata"]["name"])
+    with scripted.working() as result:
+        scripted.api.wait_for("jobs", lambda jobs: jobs and jobs[0]["metadata"]["uid"] != owner["uid"])
+        scripted.api.resume()
+        assert result()["status"]["message"] == EXIT_CODES[19]
+
+
+def test_a_token_that_was_taken_from_a_waiting_pod_is_given_again(scripted: Cluster) -> None:
+    """As by a garbage collector that had looked at the Secret while it was an earlier Job's."""
+    scripted.api.script(outcomes.fails(19), container="executor")
+    scripted.api.pause()
+    with scripted.working() as result:
+        (first,) = scripted.api.wait_for("secrets", bool)
+        scripted.api.delete("secrets", first["metadata"]["name"])
+        (second,) = scripted.api.wait_for("secrets", bool)
+        assert first["data"] != second["data"]
+        scripted.api.resume()
+        assert result()["status"]["message"] == EXIT_CODES[19]
+
+
+def test_a_run_that_gives_up_late_leaves_the_job_of_its_successor(scripted: Cluster, clock: Clock) -> None:
+    scripted.api.script(outcomes.creating())
+    scripted.api.slow(60, "delete", "jobs")
+    with scripted.working() as result:
+        scripted.await_message("container is creating")
+        clock.skip(START_S)
+        wait_until(
+            lambda: not any(each.times for each in scripted.api.faults.waiting),
+            timeout_s=60,
+            what="the deletion",
+        )
+        (first,) = scripted.jobs()
+        name = first["metadata"]["name"]
+        scripted.api.delete("jobs", name, propagationPolicy="Background")
+        second = scripted.api.create("jobs", {"metadata": {"name": name}, "spec": first["spec"]})
+        scripted.api.allow()
+        assert "of waiting" in result()["status"]["message"]
+    assert [each["metadata"]["uid"] for each in scripted.jobs()] == [second["metadata"]["uid"]]
+
+
 def test_the_pod_that_an_earlier_job_of_the_name_left_says_nothing(scripted: Cluster) -> None:
     uid = scripted.job()["metadata"]["uid"]
     scripted.api.script(outcomes.evicted(), labels={"left": "over"})
@@ -154,9 +205,9 @@ def test_a_stop_takes_the_job_away_within_ten_seconds(scripted: Cluster) -> None
         manager.request_stop_of_run(scripted.store, "run")
         found = result()
         scripted.api.wait_for("jobs", lambda jobs: not jobs)
+        assert time.monotonic() - began < 10
         scripted.api.wait_for("pods", lambda pods: not pods)
         scripted.api.wait_for("secrets", lambda secrets: not secrets)
-    assert time.monotonic() - began < 10
     assert (found["status"]["phase"], found["status"]["message"]) == ("Failed", "stopped")
 
 
@@ -193,15 +244,19 @@ def test_a_cluster_that_is_away_for_a_moment_does_not_matter(scripted: Cluster) 
     assert "PodWaiting" not in scripted.reasons()
 
 
-def test_a_cluster_that_stays_away_is_said_and_given_up(
-    scripted: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(executor, "AWAY_S", 0.0)
+def test_a_cluster_that_stays_away_is_said_and_given_up(scripted: Cluster, clock: Clock) -> None:
     scripted.api.script(outcomes.runs(), container="executor")
     with scripted.working() as result:
         scripted.api.wait_for("pods", bool)
         scripted.api.fail("get", "jobs", 503, times=1000)
+        wait_until(
+            lambda: any(each.times < 1000 for each in scripted.api.faults.waiting),
+            timeout_s=60,
+            what="an answer that says so",
+        )
+        clock.skip(executor.AWAY_S)
         assert scripted.await_message("waiting for the cluster")["status"]["phase"] == "Pending"
+        clock.skip(START_S)
         assert "the cluster cannot get jobs.batch" in result()["status"]["message"]
 
 

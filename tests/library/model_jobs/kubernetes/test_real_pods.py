@@ -15,7 +15,7 @@ from catchment.model_jobs import manager, pods
 from catchment.store.schema import tokens
 from tests.conftest import wait_until
 from tests.library.model_jobs.conftest import ANNA, body, small_onnx, upload
-from tests.library.model_jobs.kubernetes.conftest import Cluster
+from tests.library.model_jobs.kubernetes.conftest import END_S, Cluster
 
 
 def lines(cluster: Cluster, name: str = "job") -> list[str]:
@@ -108,9 +108,7 @@ def test_a_run_that_is_resumed_finds_its_job_again(real: Cluster, tmp_path: Path
     first = subprocess.Popen([sys.executable, "-c", SCRIPT, told], env=env)
     try:
         real.await_message("modelJob running")
-        real.api.wait_for(
-            "pods", lambda pods: pods and "running" in str(pods[0].get("status", {})), timeout_s=40
-        )
+        real.api.wait_for("pods", lambda pods: pods and "running" in str(pods[0].get("status", {})))
     finally:
         first.kill()
         first.wait(10)
@@ -118,7 +116,9 @@ def test_a_run_that_is_resumed_finds_its_job_again(real: Cluster, tmp_path: Path
     with real.working() as result:
         claims = {"StartRunning", "Resumed"}
         wait_until(
-            lambda: sum(each in claims for each in real.reasons()) == 2, timeout_s=30, what="the second run"
+            lambda: sum(each in claims for each in real.reasons()) == 2,
+            timeout_s=END_S,
+            what="the second run",
         )
         real.hold.unlink()
         found = result()

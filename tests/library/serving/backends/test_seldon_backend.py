@@ -81,6 +81,23 @@ def test_a_change_that_came_between_is_not_lost(api: KubernetesDouble, backend: 
     assert set(traffic(api)) == {"main-r1", "main-r2", "main-r3"}
 
 
+def test_a_predictor_that_came_before_the_deletion_of_the_last_one_stays(
+    api: KubernetesDouble, backend: SeldonBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.apply(STABLE)
+    delete, came = backend.cluster.delete, []
+
+    def late(*given: Any, **more: Any) -> bool:
+        came.append(given)
+        SeldonBackend(backend.settings, backend.cluster).apply(CANARY)
+        return delete(*given, **more)
+
+    monkeypatch.setattr(backend.cluster, "delete", late)
+    backend.remove(STABLE.serving, [STABLE.key])
+    assert came
+    assert set(traffic(api)) == {"main-r2"}
+
+
 def test_changes_that_always_come_between_end_the_tries(
     api: KubernetesDouble, backend: SeldonBackend
 ) -> None:
