@@ -92,7 +92,7 @@ def store(tmp_path: Path, database_url: str) -> Iterator[Store]:
         home=tmp_path / "home",
         database_url=database_url,
         site_lease_s=2.0,
-        cohort_wait_s=2.0,
+        cohort_wait_s=8.0,  # of a machine that is busy with other things, too
         evaluation_timeout_s=20,
     )
     migrate(settings)
