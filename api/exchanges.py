@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 BODILESS = (204, 304)
 GONE = 499
+NAME = "catchment"
+"""Of the server, in its answers."""
 
 
 def scope_of(request: web.BaseRequest, connection: Connection) -> Scope:
@@ -137,4 +139,4 @@ class Exchange:
 
 def _headers(message: Mapping[str, Any]) -> CIMultiDict[str]:
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
-    return CIMultiDict([("Server", "catchment"), *pairs])
+    return CIMultiDict([("Server", NAME), *pairs])

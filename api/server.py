@@ -18,7 +18,7 @@ from aiohttp.http_parser import HttpRequestParser
 from aiohttp.web_protocol import RequestHandler, RequestPayloadError
 from starlette.types import ASGIApp
 
-from api.exchanges import Exchange, scope_of
+from api.exchanges import NAME, Exchange, scope_of
 from api.handshake import Handshake
 from api.lane import Lane
 from catchment.tls.peer import Peer, peer_of
@@ -177,10 +177,14 @@ class Connection(RequestHandler):
         """Answer what is no HTTP in a sentence; what failed unseen is answered without its reason."""
         if status >= 500 or request.writer.output_size:
             return super().handle_error(request, status, exc, message)
-        log.info("no HTTP request client=%s why=%r", request.remote, message)
         title = HTTPStatus(status).phrase
-        said = {"type": "about:blank", "title": title, "status": status, "detail": message or title}
-        answer = web.json_response(said, status=status, content_type="application/problem+json")
+        # Behind its first line the parser shows the bytes, which may be those of a login.
+        reason = (message or title).partition("\n")[0].rstrip(":")
+        log.info("no HTTP request client=%s why=%r", request.remote, reason)
+        said = {"type": "about:blank", "title": title, "status": status, "detail": reason}
+        answer = web.json_response(
+            said, status=status, content_type="application/problem+json", headers={"Server": NAME}
+        )
         answer.force_close()
         return answer
 

@@ -122,6 +122,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def reply_on(connection: http.client.HTTPConnection) -> tuple[int, Any, http.client.HTTPMessage]:
+    """What comes for the request that was sent: status, body (JSON read where there is some), headers."""
+    answer = connection.getresponse()
+    raw = answer.read()
+    is_json = answer.headers.get("content-type") == "application/json"
+    return answer.status, json.loads(raw) if is_json and raw else raw, answer.headers
+
+
 @dataclass(frozen=True)
 class ModelServer:
     """One running model server."""
@@ -138,10 +146,7 @@ class ModelServer:
         connection = http.client.HTTPConnection("127.0.0.1", self.http, timeout=30)
         try:
             connection.request(method, path, body, dict(headers or {}))
-            answer = connection.getresponse()
-            raw = answer.read()
-            is_json = answer.headers.get("content-type") == "application/json"
-            return answer.status, json.loads(raw) if is_json else raw, answer.headers
+            return reply_on(connection)
         finally:
             connection.close()
 

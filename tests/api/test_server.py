@@ -115,15 +115,20 @@ def sent(url: str, data: bytes) -> bytes:
         return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
-def test_what_is_no_http_is_refused_in_a_sentence() -> None:
-    with serving(None) as url:
-        said = sent(url, b"GET / HTTP/1.1\r\nHost: localhost\r\nno header\r\n\r\n")
+def test_what_is_no_http_is_refused_in_a_sentence_that_repeats_nothing_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO", "api.server"), serving(None) as url:
+        said = sent(url, b"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization Bearer of-anna\r\n\r\n")
     head, _, body = said.partition(b"\r\n\r\n")
     assert head.split()[1] == b"400"
     assert b"application/problem+json" in head
+    assert b"Server: catchment" in head
     problem = json.loads(body)
     assert (problem["title"], problem["status"]) == ("Bad Request", 400)
-    assert "header" in problem["detail"]
+    assert problem["detail"] == "Invalid header token"
+    assert "Invalid header token" in caplog.text
+    assert "anna" not in caplog.text
 
 
 def test_an_address_with_a_host_in_it_is_that_of_its_path() -> None:

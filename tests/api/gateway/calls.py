@@ -15,7 +15,7 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from tests.api.serving import ApiProcess
-from tests.model_servers import save
+from tests.model_servers import reply_on, save
 
 BASE = "/serving/default/m/v2"
 INFER = f"{BASE}/models/m/infer"
@@ -41,10 +41,7 @@ def ask(
     connection = http.client.HTTPConnection(api.url.removeprefix("http://"), timeout=30)
     try:
         connection.request(method, path, body, dict(headers or {}))
-        answer = connection.getresponse()
-        raw = answer.read()
-        is_json = answer.headers.get("content-type") == "application/json"
-        return answer.status, json.loads(raw) if is_json and raw else raw, answer.headers
+        return reply_on(connection)
     finally:
         connection.close()
 
@@ -57,10 +54,7 @@ def ask_in_chunks(
     try:
         pieces = (body[at : at + (1 << 20)] for at in range(0, len(body), 1 << 20))
         connection.request("POST", path, pieces, dict(headers), encode_chunked=True)
-        answer = connection.getresponse()
-        raw = answer.read()
-        is_json = answer.headers.get("content-type") == "application/json"
-        return answer.status, json.loads(raw) if is_json else raw, answer.headers
+        return reply_on(connection)
     finally:
         connection.close()
 

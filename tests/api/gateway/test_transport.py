@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -170,17 +172,23 @@ def test_a_slow_client_holds_no_server(running: ApiProcess, uid: str, model: Mod
         assert client.recv(1 << 16).startswith(b"HTTP/1.1 200")
 
 
+@contextmanager
+def behind(store: Store, answer: bytes) -> Iterator[tuple[str, str]]:
+    """A serving whose only server answers so: its uid, and where its model is asked."""
+    with listener(answer) as (port, _):
+        name = f"m{port}"
+        uid = add_serving(store, name, {"a-r1": 100})
+        add_endpoint(store, uid, "a-r1", port)
+        yield uid, f"/serving/default/{name}/v2/models/{name}/infer"
+
+
 def test_replies_that_are_no_http_are_not_passed_on(running: ApiProcess, store: Store) -> None:
     for answer in (
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"nonsense\r\n\r\n",
     ):
-        with listener(answer) as (port, _):
-            name = f"m{port}"
-            uid = add_serving(store, name, {"a-r1": 100})
-            add_endpoint(store, uid, "a-r1", port)
-            path = f"/serving/default/{name}/v2/models/{name}/infer"
+        with behind(store, answer) as (uid, path):
             assert ask(running, "POST", path, ONE)[0] == 502
             wait_until(
                 lambda uid=uid: [each for each in figures(store, uid).values() if each.errors],
@@ -194,11 +202,7 @@ def test_replies_of_unknown_length_are_passed_on(running: ApiProcess, store: Sto
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
         b"HTTP/1.0 200 OK\r\n\r\nabcde",
     ):
-        with listener(answer) as (port, _):
-            name = f"m{port}"
-            uid = add_serving(store, name, {"a-r1": 100})
-            add_endpoint(store, uid, "a-r1", port)
-            path = f"/serving/default/{name}/v2/models/{name}/infer"
+        with behind(store, answer) as (_, path):
             assert ask(running, "POST", path, ONE)[:2] == (200, b"abcde")
 
 
